@@ -1,0 +1,36 @@
+# One screen: set up, show, prove. Everything lands in .venv; PYTHON chooses the interpreter.
+PYTHON ?= python3
+BIN := .venv/bin
+TESTS := $(BIN)/python -m pytest
+
+.PHONY: demo test test-slow check fix bench clean
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: .venv/installed          ## draw pictures, shard, embed, train, caption, score: no network
+	$(BIN)/nightcap demo nightcap-demo
+
+test: check                    ## everything that answers within minutes
+	$(TESTS) -m "not slow" -n 2
+
+test-slow: .venv/installed     ## proofs that kill, install, or draw thousands of pictures
+	$(TESTS) -m slow --timeout 1200
+
+check: .venv/installed         ## style, types, and who may know whom
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fix: .venv/installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/installed         ## figures of this machine
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf .venv nightcap-demo dist

@@ -1,0 +1,159 @@
+"""Rows to a checked Parquet file in local scratch, and back, a row group at a time."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from storage.errors import SchemaError, ShardError
+from storage.fingerprint import sha256_file
+from storage.schema import ROW_GROUP
+from storage.urls import open_read, redact
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A finished file that nobody can see yet."""
+
+    path: Path
+    rows: int
+    size: int
+    sha256: str
+
+
+def encode(tables: Iterable[pa.Table], schema: pa.Schema, path: Path) -> Encoded:
+    """Write `tables` (any sizes) to `path` in row groups of 10,000, then reopen and check it.
+
+    The bytes depend on rows, schema and library versions alone. Raises SchemaError if what is
+    read back is not what was given, or a key stands twice.
+    """
+    given = _Given(tables, schema)
+    with pq.ParquetWriter(
+        path, schema, compression="zstd", write_page_index=True, write_page_checksum=True
+    ) as writer:
+        for group in _regroup(given):
+            with _fit():
+                writer.write_table(group, row_group_size=ROW_GROUP)
+    _check(path, schema, given.rows)
+    return Encoded(path, given.rows, path.stat().st_size, sha256_file(path))
+
+
+def rows_to_table(rows: Sequence[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+    """`rows` as a table of exactly `schema`; a missing or extra column is a SchemaError."""
+    names = set(schema.names)
+    lists = [column.name for column in schema if pa.types.is_nested(column.type)]
+    for row in rows:
+        if row.keys() != names:
+            raise SchemaError(
+                f"row {row.get('key')!r}: columns {sorted(row.keys() ^ names)} differ"
+            )
+        if any(isinstance(row[name], str) for name in lists):  # Arrow would take its letters
+            raise SchemaError(
+                f"row {row.get('key')!r}: rows do not fit their schema: text, no list"
+            )
+    with _fit():
+        return pa.Table.from_pylist(list(rows), schema=schema)
+
+
+def read(url: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
+    """The file's row groups in order, page checksums verified; ShardError if it is damaged."""
+    with _opened(url) as parquet:
+        for number in range(parquet.num_row_groups):
+            with _damage(url):
+                group = parquet.read_row_group(number, columns=columns)
+            yield group
+
+
+def read_schema(url: str) -> pa.Schema:
+    """The schema with its metadata, without reading a row."""
+    with _opened(url) as parquet:
+        return parquet.schema_arrow
+
+
+@contextmanager
+def _opened(url: str) -> Iterator[pq.ParquetFile]:
+    try:
+        with open_read(url) as file:
+            with _damage(url):
+                parquet = pq.ParquetFile(file, page_checksum_verification=True)
+                _agree(parquet.metadata)
+            with parquet:
+                yield parquet
+    except FileNotFoundError as error:
+        raise ShardError(f"{redact(url)!r} is missing") from error
+
+
+def _agree(footer: pq.FileMetaData) -> None:
+    """The footer bears no checksum, but tells the rows twice."""
+    if sum(footer.row_group(n).num_rows for n in range(footer.num_row_groups)) != footer.num_rows:
+        raise pa.ArrowInvalid("its row groups have not the rows that it promises")
+
+
+@contextmanager
+def _damage(url: str) -> Iterator[None]:
+    """Tell a damaged file (pyarrow's own OSError bears no errno) from a store that failed."""
+    try:
+        yield
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise ShardError(f"{redact(url)!r} is not a whole Parquet file: {error}") from error
+    except OSError as error:
+        if error.errno is not None or type(error) is not OSError:
+            raise
+        raise ShardError(f"{redact(url)!r} is damaged: {error}") from error
+
+
+@contextmanager
+def _fit() -> Iterator[None]:
+    """Tell rows that are not what their schema says."""
+    try:
+        yield
+    except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError, OverflowError) as error:
+        raise SchemaError(f"rows do not fit their schema: {error}") from error
+
+
+class _Given:
+    """The tables as they come in, cast and counted: what was written is judged by this count."""
+
+    def __init__(self, tables: Iterable[pa.Table], schema: pa.Schema) -> None:
+        self.tables = tables
+        self.schema = schema
+        self.rows = 0
+
+    def __iter__(self) -> Iterator[pa.Table]:
+        for table in self.tables:
+            self.rows += table.num_rows
+            with _fit():
+                cast = table.cast(self.schema)
+            yield cast
+
+
+def _regroup(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    held: list[pa.Table] = []
+    count = 0
+    for table in tables:
+        held.append(table)
+        count += table.num_rows
+        while count >= ROW_GROUP:
+            whole = pa.concat_tables(held)
+            yield whole.slice(0, ROW_GROUP).combine_chunks()
+            held = [whole.slice(ROW_GROUP)]
+            count -= ROW_GROUP
+    if count:
+        yield pa.concat_tables(held).combine_chunks()
+
+
+def _check(path: Path, schema: pa.Schema, rows: int) -> None:
+    with pq.ParquetFile(path, page_checksum_verification=True) as parquet:
+        if parquet.metadata.num_rows != rows:
+            raise SchemaError(f"{rows} rows were written, {parquet.metadata.num_rows} read back")
+        if not parquet.schema_arrow.equals(schema, check_metadata=False):
+            raise SchemaError("the schema read back is not the one written")
+        if "key" in schema.names:
+            keys = parquet.read(columns=["key"])["key"]
+            if pc.count_distinct(keys).as_py() != rows:
+                raise SchemaError(f"keys are not unique among {rows} rows")

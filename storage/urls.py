@@ -1,0 +1,177 @@
+"""Where things are: opening, listing and naming URLs, without ever trusting a cached listing.
+
+Local paths, `s3://`, `gs://` and `memory://` (one process only) are known; each offers
+create-if-absent, on which the commit protocol stands, so others are refused.
+"""
+
+import errno
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import IO, Any
+
+import fsspec
+from fsspec import AbstractFileSystem
+
+from storage.errors import ConfigurationError, StoreUnavailable
+
+PROTOCOLS = {
+    "file": "",
+    "local": "",
+    "memory": "",
+    "s3": "s3",
+    "gs": "gcs",
+    "gcs": "gcs",
+}
+"""Known protocols, each with the extra that brings its client."""
+
+_USER = re.compile(r"(?<=://)[^/\s]*@")
+_QUERY = re.compile(r"\?.*$", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """What a store says of a file without opening it."""
+
+    size: int
+    """Bytes."""
+    changed: float
+    """Seconds since the epoch by the store's own clock; only compared within one store."""
+    etag: str
+    """The store's own mark of the content, empty where there is none."""
+
+
+def filesystem(url: str) -> tuple[AbstractFileSystem, str]:
+    """The file system of `url` and the path on it; refuses what cannot commit safely."""
+    protocol = url.split("://", 1)[0] if "://" in url else "file"
+    if url.startswith("pipe:") or protocol not in PROTOCOLS:
+        known = "a local path, s3://, gs:// or memory://"
+        raise ConfigurationError(f"cannot use {redact(url)!r}: give {known}")
+    try:
+        options = {} if protocol in ("file", "local", "memory") else {"use_listings_cache": False}
+        fs, path = fsspec.url_to_fs(url, **options)
+    except ImportError as error:
+        extra = PROTOCOLS[protocol]
+        raise ConfigurationError(
+            f"{protocol}:// needs an extra: pip install 'nightcap[{extra}]'"
+        ) from error
+    return fs, path
+
+
+def is_local(url: str) -> bool:
+    """Whether `url` is a path of this machine."""
+    return "://" not in url or url.startswith(("file://", "local://"))
+
+
+def join(base: str, *parts: str) -> str:
+    """`base` and `parts` as one URL."""
+    return "/".join([base.rstrip("/") or "/", *(part.strip("/") for part in parts)])
+
+
+def redact(url: str) -> str:
+    """`url` without user, password and query, fit for logs, rows and receipts."""
+    return url if is_local(url) else _QUERY.sub("", _USER.sub("", url))
+
+
+def stat(url: str) -> Stat | None:
+    """What the store says of the file at `url`, None where there is no such file."""
+    fs, path = filesystem(url)
+    with translated(url, "read"):
+        try:
+            info = fs.info(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+    return None if info["type"] == "directory" else as_stat(info)
+
+
+def listing(url: str) -> dict[str, Stat]:
+    """Files directly under `url`, by name in sorted order; empty where there is no such folder."""
+    fs, path = filesystem(url)
+    with translated(url, "list"):
+        try:
+            infos = fs.ls(path, detail=True)
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+    # A key that ends in a slash is the mark of an empty folder, made by consoles.
+    files = [info for info in infos if info["type"] == "file" and not info["name"].endswith("/")]
+    return dict(sorted((_name(info), as_stat(info)) for info in files))
+
+
+def folders(url: str) -> list[str]:
+    """Names of the folders directly under `url`, sorted; empty where there is no such folder."""
+    fs, path = filesystem(url)
+    with translated(url, "list"):
+        try:
+            infos = fs.ls(path, detail=True)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+    return sorted(_name(info) for info in infos if info["type"] == "directory")
+
+
+def read_bytes(url: str) -> bytes:
+    """The whole file; FileNotFoundError where there is none."""
+    fs, path = filesystem(url)
+    with translated(url, "read"):
+        data: bytes = fs.cat_file(path)
+    return data
+
+
+@contextmanager
+def open_read(url: str) -> Iterator[IO[bytes]]:
+    """The file at `url` open for reading, seekable."""
+    fs, path = filesystem(url)
+    with translated(url, "read"), fs.open(path, "rb") as file:
+        yield file
+
+
+@contextmanager
+def translated(url: str, verb: str) -> Iterator[None]:
+    """Turn a store's own errors into ours: the user's to mend, or worth a retry."""
+    try:
+        yield
+    except (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError):
+        raise
+    except StoreUnavailable:
+        raise
+    except PermissionError as error:
+        raise ConfigurationError(f"no permission to {verb} {redact(url)!r}") from error
+    except OSError as error:
+        raise _store_error(error, url, verb) from error
+    except _client_errors() as error:
+        raise StoreUnavailable(f"could not {verb} {redact(url)!r}: {error}") from error
+
+
+def _client_errors() -> tuple[type[Exception], ...]:
+    """Errors of object-store clients that are no OSError, of the clients loaded so far."""
+    names = {"botocore.exceptions": "BotoCoreError", "aiohttp": "ClientError"}
+    return tuple(
+        getattr(sys.modules[module], name)
+        for module, name in names.items()
+        if module in sys.modules
+    )
+
+
+def _store_error(error: OSError, url: str, verb: str) -> Exception:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return ConfigurationError(
+            f"no space left to {verb} {redact(url)!r}: free some and run again"
+        )
+    if error.errno == errno.EROFS:
+        return ConfigurationError(f"cannot {verb} {redact(url)!r}: the file system is read-only")
+    return StoreUnavailable(f"could not {verb} {redact(url)!r}: {error}")
+
+
+def as_stat(info: dict[str, Any]) -> Stat:
+    """The facts of an fsspec info record."""
+    changed = info.get("mtime", info.get("LastModified", info.get("created", 0.0)))
+    seconds = changed.timestamp() if isinstance(changed, datetime) else float(changed)
+    return Stat(
+        int(info["size"] or 0), seconds, str(info.get("ETag", info.get("etag", ""))).strip('"')
+    )
+
+
+def _name(info: dict[str, Any]) -> str:
+    return str(info["name"]).rstrip("/").rsplit("/", 1)[-1]
