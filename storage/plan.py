@@ -1,0 +1,162 @@
+"""The frozen listing of one ingest: which pictures, in which shards, decided once.
+
+A plan is two files: its rows under a content-addressed name, then `plan.json` by create-if-absent,
+which makes it stand. Whoever comes later uses the standing plan and never lists again.
+"""
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from storage.commit import create, remove, replace, scratch
+from storage.errors import ConfigurationError
+from storage.fingerprint import fingerprint
+from storage.layout import Root, ShardName, plain_name
+from storage.made import is_finished
+from storage.parquet import encode
+from storage.plan_file import (
+    FORMAT,
+    Plan,
+    ShardOptions,
+    find_plan,
+    read_plan,
+    read_plans,
+    shard_fingerprint,
+)
+from storage.plan_rows import PLAN, Frozen, PlanRow, known_rows
+from storage.schema import SCHEMA_VERSION
+from storage.sources import Source
+from storage.stems import Stems
+from storage.urls import join
+
+__all__ = [
+    "Plan",
+    "PlanRow",
+    "ShardOptions",
+    "known_shards",
+    "plan_batch",
+    "plan_new",
+    "read_plan",
+    "read_plans",
+    "shard_fingerprint",
+    "unfinished",
+]
+
+_log = logging.getLogger(__name__)
+
+
+def plan_batch(
+    root: Root, source: Source, options: ShardOptions, batch: str | None = None
+) -> Plan | None:
+    """The plan to work on: the oldest unfinished one of this source, else a new one if need be.
+
+    None if the source holds nothing new. Use `unfinished` and `plan_new` to do both in one run.
+    """
+    pending = unfinished(root, source)
+    if not pending:
+        return plan_new(root, source, options, batch)
+    if pending[0].options != options:
+        _log.warning(
+            "batch %s is unfinished and goes on with the options it was planned with: %s",
+            pending[0].batch,
+            asdict(pending[0].options),
+        )
+    return pending[0]
+
+
+def unfinished(root: Root, source: Source) -> list[Plan]:
+    """Plans of this source that lack receipts, oldest first; those of others get a warning."""
+    found = [plan for plan in read_plans(root) if not is_finished(root, plan)]
+    for plan in found:
+        if plan.source != source.facts:
+            _log.warning(
+                "batch %s, planned from %r, is unfinished: run with that source to finish it",
+                plan.batch,
+                plan.source["source"],
+            )
+    return [plan for plan in found if plan.source == source.facts]
+
+
+def plan_new(
+    root: Root, source: Source, options: ShardOptions, batch: str | None = None
+) -> Plan | None:
+    """Freeze what no earlier plan has, or has with another size or stamp; None if that is nothing.
+
+    A batch that exists gives its name to `-2`, `-3`, … if its source and options are the same;
+    if not, that is a ConfigurationError.
+    """
+    earlier = read_plans(root)
+    name = _free_name(earlier, batch, source, options)
+    ours = [plan for plan in earlier if plan.source == source.facts or is_finished(root, plan)]
+    known = known_rows([(plan.data_url, plan.source == source.facts) for plan in ours])
+    with scratch() as folder:
+        stems = Stems(options.samples_per_shard, tars=source.kind == "tars")
+        frozen = Frozen(source.items(), known, stems)
+        encoded = encode(frozen.tables(), PLAN, folder / "plan.parquet")
+        if not frozen.rows:
+            return None
+        data = f"plan-{encoded.sha256[:16]}.parquet"
+        body = {
+            "batch": name,
+            "sequence": len(earlier),
+            "source": source.facts,
+            "options": asdict(options),
+            "passed_over": source.counted,
+            "data": data,
+            "data_sha256": encoded.sha256,
+            "counts": dict(frozen.counts),
+            "n_rows": frozen.rows,
+            "n_shards": frozen.shards,
+            "digest": _content(source, options, frozen),
+        }
+        replace(join(root.shards(name), data), encoded.path)
+    return _stand(root, name, body)
+
+
+def known_shards(root: Root) -> Iterator[ShardName]:
+    """Every shard of every plan, in order of planning; its receipt says whether it is made."""
+    for plan in read_plans(root):
+        yield from map(plan.shard, plan.shards())
+
+
+def _stand(root: Root, batch: str, body: dict[str, Any]) -> Plan:
+    """Make the plan stand, or yield to the one that another planner was quicker with."""
+    body = {"format": FORMAT, **body}
+    body["file_digest"] = fingerprint(body)
+    text = (json.dumps(body, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+    url = join(root.shards(batch), "plan.json")
+    if not create(url, text) and find_plan(root, batch) is None:
+        replace(url, text)
+    plan = read_plan(root, batch)
+    if plan.data != body["data"]:
+        remove(join(root.shards(batch), body["data"]))
+    if (plan.source, asdict(plan.options)) != (body["source"], body["options"]):
+        raise _other(plan)
+    return plan
+
+
+def _content(source: Source, options: ShardOptions, frozen: Frozen) -> str:
+    facts = {"kind": source.kind, "options": asdict(options), "rows": frozen.digest}
+    return fingerprint({"schema": SCHEMA_VERSION, **facts})
+
+
+def _free_name(plans: list[Plan], batch: str | None, source: Source, options: ShardOptions) -> str:
+    taken = {plan.batch: plan for plan in plans}
+    if batch is None:
+        numbers = [int(name) for name in taken if name.isdecimal()]
+        return f"{max(numbers, default=-1) + 1:04}"
+    name, number = plain_name(batch, "batch"), 2
+    while name in taken:
+        if (taken[name].source, taken[name].options) != (source.facts, options):
+            raise _other(taken[name])
+        name, number = f"{batch}-{number}", number + 1
+    return name
+
+
+def _other(plan: Plan) -> ConfigurationError:
+    return ConfigurationError(
+        f"batch {plan.batch!r} was planned from {plan.source['source']!r} with "
+        f"{asdict(plan.options)}: give another --batch, or the same source and options"
+    )
