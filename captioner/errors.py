@@ -1,4 +1,4 @@
-"""What can go wrong between a picture and its caption; every error is one sentence for its reader."""
+"""What can go wrong between a picture and its caption, each in one sentence for its reader."""
 
 
 class CaptionerError(Exception):

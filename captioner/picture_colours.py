@@ -59,7 +59,8 @@ def _stretched(values: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _finite(values: NDArray[Any]) -> NDArray[np.float64]:
-    return values[np.isfinite(values)].astype(np.float64)
+    finite: NDArray[np.float64] = values[np.isfinite(values)].astype(np.float64)
+    return finite
 
 
 def _levels(values: NDArray[Any], black: float, white: float) -> NDArray[np.uint8]:

@@ -5,12 +5,13 @@ from io import BytesIO
 from PIL import Image
 
 from captioner.errors import PictureError
-from captioner.pictures import PictureLimits, decode
+from captioner.picture_limits import DEFAULT_LIMITS, PictureLimits
+from captioner.pictures import decode
 
 LOSSY = {"JPEG", "WEBP", "AVIF", "HEIF"}
 
 
-def shrunk(data: bytes, short_side: int, limits: PictureLimits | None = None) -> bytes:
+def shrunk(data: bytes, short_side: int, limits: PictureLimits = DEFAULT_LIMITS) -> bytes:
     """`data` re-encoded with that short side in pixels; unchanged if it is no larger or no picture.
 
     Upright RGB on white; as JPEG of quality 95 where the original was lossy, else as PNG.
