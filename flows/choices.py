@@ -1,0 +1,121 @@
+"""The arguments and options that commands share, each with its help in one place."""
+
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tasks.options import ComputeOptions, LaneOptions
+
+if TYPE_CHECKING:
+    from tasks.ingest import IngestOptions
+
+Source = Annotated[
+    str, typer.Argument(help="A folder, a glob, a table (CSV, TSV, JSONL, Parquet), or tars.")
+]
+RootUrl = Annotated[
+    str, typer.Argument(metavar="ROOT", help="Where all results lie: a path, s3://… or gs://….")
+]
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        help="A preset, a model trained under ROOT (name or name@fp8), or a folder",
+    ),
+]
+RunName = Annotated[
+    str, typer.Option("--run", help="Name of the run; by default <model>-<fingerprint>.")
+]
+Encoder = Annotated[
+    str, typer.Option(help="nano, an open_clip NAME[/PRETRAINED], or a local folder.")
+]
+ModelEncoder = Annotated[
+    str, typer.Option("--encoder", help="Folder of the model's encoder, if it is a local one.")
+]
+MaxTokens = Annotated[
+    int | None, typer.Option(min=1, help="Cut captions here; by default the model's own length.")
+]
+Score = Annotated[
+    bool | None,
+    typer.Option(
+        "--score/--no-score",
+        help="Score captions by CLIP cosine; by default if the text tower is at hand.",
+    ),
+]
+Batch = Annotated[
+    str, typer.Option(help="Name of this ingest; by default 0000, 0001, … or the unfinished one.")
+]
+SamplesPerShard = Annotated[int, typer.Option(min=1, help="Pictures in one tar.")]
+Resize = Annotated[
+    int | None, typer.Option(min=16, help="Shrink pictures to this short side when cutting tars.")
+]
+Images = Annotated[str, typer.Option(help="Folder that a table's paths start from.")]
+PathColumn = Annotated[str, typer.Option(help="A table's column of paths, if not guessed right.")]
+CaptionColumns = Annotated[
+    list[str] | None,
+    typer.Option("--caption-column", help="A table's column of captions, if not guessed right."),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+Pictures = Annotated[int | None, typer.Option("--batch-size", min=1, help="Pictures at once.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="Threads of one worker; by default the cores, shared.")
+]
+LanesNumber = Annotated[
+    int,
+    typer.Option("--lanes", min=0, help="Worker processes, one a GPU; 0 works in this process."),
+]
+Timeout = Annotated[float, typer.Option(min=1, help="Seconds that one shard may take.")]
+MaxFailed = Annotated[
+    int, typer.Option("--max-failed-shards", min=0, help="More failed shards fail the command.")
+]
+Recipe = Annotated[str, typer.Option(help="How to train: nightcap models lists the recipes.")]
+OutName = Annotated[str, typer.Option("--out", help="Name of the model under ROOT/models.")]
+Steps = Annotated[
+    int | None, typer.Option(min=1, help="Optimiser steps; by default the recipe's own.")
+]
+Seed = Annotated[int, typer.Option(min=0, help="Another seed gives another model.")]
+Offline = Annotated[
+    bool, typer.Option("--offline", help="Never fetch weights.", envvar="NIGHTCAP_OFFLINE")
+]
+JsonFlag = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object as the last line of output.")
+]
+
+
+def compute(
+    device: str, dtype: str, batch_size: int | None, threads: int | None, *, offline: bool
+) -> ComputeOptions:
+    """The choices on where and how to compute, made binding for this process and its lanes."""
+    if offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    return ComputeOptions(
+        device=device, dtype=dtype, batch_size=batch_size, threads=threads, offline=offline
+    )
+
+
+def ingest_options(
+    batch: str,
+    shards: tuple[int, int | None],
+    images: str,
+    path_column: str,
+    caption_columns: list[str] | None,
+) -> "IngestOptions":
+    """The choices on how a source is read; `shards` is (pictures in one, short side or None)."""
+    from storage.plan import ShardOptions  # noqa: PLC0415 - help must answer at once
+    from storage.sources import TableOptions  # noqa: PLC0415
+    from tasks.ingest import IngestOptions  # noqa: PLC0415
+
+    return IngestOptions(
+        batch=batch,
+        shards=ShardOptions(samples_per_shard=shards[0], resize=shards[1]),
+        table=TableOptions(
+            images=images, path_column=path_column, caption_columns=tuple(caption_columns or ())
+        ),
+    )
+
+
+def on_lanes(lanes: int, timeout: float, max_failed_shards: int = 0) -> LaneOptions:
+    """The choices on how this machine is used."""
+    return LaneOptions(lanes=lanes, timeout=timeout, max_failed_shards=max_failed_shards)

@@ -1,0 +1,116 @@
+"""What each command does: tell a finished root from its files, else run the flow, then report.
+
+Prefect and its server are started only if something is missing, so they are imported late.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from flows.finished import finished_captions, finished_embeddings, finished_run, finished_shards
+from flows.local_api import prefect_api
+from flows.progress import Display
+from flows.report import report
+from flows.summary import Summary
+from storage.layout import open_root
+from tasks.ingest import IngestOptions
+from tasks.options import CaptionOptions, EmbedOptions, LaneOptions, TrainOptions
+from tasks.settings import embedding_for
+from tasks.units.draw import Drawing
+
+
+def run_command(
+    source: str,
+    root: str,
+    captions: CaptionOptions,
+    ingest: IngestOptions,
+    lanes: LaneOptions,
+) -> Summary:
+    """Caption what is new in `source`."""
+
+    def flow() -> Any:
+        from flows.run import run
+
+        return run(source, root, captions, replace(ingest, look=False), lanes, return_state=True)
+
+    return perform(lambda: finished_run(source, root, captions, ingest), flow)
+
+
+def shard_command(source: str, root: str, ingest: IngestOptions, lanes: LaneOptions) -> Summary:
+    """Cut what is new in `source`."""
+
+    def flow() -> Any:
+        from flows.shard import shard
+
+        return shard(source, root, replace(ingest, look=False), lanes, return_state=True)
+
+    return perform(lambda: finished_shards(source, root, ingest), flow)
+
+
+def embed_command(root: str, options: EmbedOptions, lanes: LaneOptions) -> Summary:
+    """Embed what has no embedding."""
+
+    def flow() -> Any:
+        from flows.embed import embed
+
+        return embed(root, options, lanes, return_state=True)
+
+    return perform(lambda: finished_embeddings(root, options), flow)
+
+
+def caption_command(root: str, options: CaptionOptions, lanes: LaneOptions) -> Summary:
+    """Caption what has no caption in this run."""
+    embeddings = embedding_for(open_root(root), options)
+
+    def flow() -> Any:
+        from flows.caption import caption
+
+        return caption(root, options, embeddings, lanes, return_state=True)
+
+    return perform(lambda: finished_captions(root, options, embeddings), flow)
+
+
+def train_command(
+    root: str, options: TrainOptions, embeddings: EmbedOptions, lanes: LaneOptions
+) -> Summary:
+    """Train a model."""
+
+    def flow() -> Any:
+        from flows.train import train
+
+        return train(root, options, embeddings, lanes, return_state=True)
+
+    return perform(lambda: None, flow)
+
+
+def demo_command(out: str, drawing: Drawing, training: TrainOptions, lanes: LaneOptions) -> Summary:
+    """The whole main job on drawn scenes."""
+
+    def flow() -> Any:
+        from flows.demo import demo
+
+        return demo(out, drawing, training, lanes, return_state=True)
+
+    return perform(lambda: None, flow)
+
+
+def perform(finished: Callable[[], Summary | None], flow: Callable[[], Any]) -> Summary:
+    """What `finished` says, or what the flow comes to on a Prefect server."""
+    began = time.perf_counter()
+    with Display():
+        summary = finished()
+        if summary is None:
+            with prefect_api():
+                from flows.stage import outcome
+
+                summary = outcome(flow())
+    summary.seconds = time.perf_counter() - began
+    return summary
+
+
+def finish(summary: Summary, *, as_json: bool) -> None:
+    """Report, and leave with 1 if shards failed."""
+    report(summary, as_json=as_json)
+    if not summary.ok:
+        raise SystemExit(1)

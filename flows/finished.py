@@ -1,0 +1,83 @@
+"""Tells from files alone, without Prefect or torch, that a command has nothing left to do.
+
+Each function returns the summary of a command that has nothing to do, or None if it has.
+"""
+
+from collections.abc import Callable
+
+from flows.summary import StageSummary, Summary
+from storage.layout import Root, open_root
+from storage.run_summary import finalise, is_sealed, read_stats, samples
+from storage.settled import Settled
+from storage.sources import open_source
+from tasks.ingest import IngestOptions
+from tasks.options import CaptionOptions, EmbedOptions
+from tasks.outstanding import Outstanding, to_cut, uncaptioned, unembedded
+from tasks.settings import embedding_for, find_embeddings, find_run
+
+
+def finished_run(
+    source: str, root: str, captions: CaptionOptions, ingest: IngestOptions
+) -> Summary | None:
+    """Whether every picture of `source` has its caption; freezes a plan if not."""
+    summary = Summary(command="run", root=root)
+    embedding = embedding_for(open_root(root), captions)
+    parts: tuple[Callable[[], Summary | None], ...] = (
+        lambda: finished_shards(source, root, ingest),
+        lambda: finished_embeddings(root, embedding),
+        lambda: finished_captions(root, captions, embedding),
+    )
+    for part in parts:
+        done = part()
+        if done is None:
+            return None
+        summary.add(done)
+    return summary
+
+
+def finished_shards(source: str, root: str, ingest: IngestOptions) -> Summary | None:
+    """Whether every picture of `source` is in a shard; freezes a plan if not."""
+    place = open_root(root)
+    collection = open_source(source, exclude=place.url, table=ingest.table)
+    return _idle("shard", root, to_cut(place, collection, ingest))
+
+
+def finished_embeddings(root: str, options: EmbedOptions) -> Summary | None:
+    """Whether every shard has its embeddings."""
+    place = open_root(root)
+    settled = find_embeddings(place, options)
+    if settled is None:
+        return None
+    summary = _idle("embed", root, unembedded(place, settled))
+    if summary:
+        summary.outputs = [place.space(settled.name)]
+    return summary
+
+
+def finished_captions(
+    root: str, options: CaptionOptions, embeddings: EmbedOptions
+) -> Summary | None:
+    """Whether every embedded shard has its captions; sums the run up if only that is missing."""
+    place = open_root(root)
+    space = find_embeddings(place, embeddings)
+    settled = space and find_run(place, options, space)
+    if space is None or settled is None:
+        return None
+    summary = _idle("caption", root, uncaptioned(place, settled, space))
+    return summary and _with_run(summary, place, settled)
+
+
+def _with_run(summary: Summary, place: Root, settled: Settled) -> Summary:
+    summary.run = settled.name
+    summary.outputs = [place.run(settled.name)]
+    sealed = is_sealed(place, settled)
+    summary.totals = read_stats(place, settled) if sealed else finalise(place, settled)
+    summary.samples = samples(place, settled)
+    return summary
+
+
+def _idle(stage: str, root: str, todo: Outstanding) -> Summary | None:
+    if todo.shards:
+        return None
+    done = StageSummary(name=stage, requested=todo.requested, skipped=todo.skipped)
+    return Summary(command=stage, root=root, stages=[done])

@@ -1,0 +1,116 @@
+"""One stage over many shards: a bounded window of tasks, every failure kept, none fatal alone."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from prefect import Task
+from prefect.artifacts import create_table_artifact
+from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture
+from prefect.states import Completed
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+
+from flows.progress import stage_begins, stage_ends
+from flows.summary import StageSummary, Summary
+from storage.errors import ConfigurationError
+from storage.receipts import Receipt
+
+MAX_TASKS = 64
+"""Tasks of one flow that may wait for a lane at once."""
+TASKS: TaskRunner[Any] = ThreadPoolTaskRunner[Any](max_workers=MAX_TASKS)
+"""Where every flow's tasks run: threads that wait for lanes."""
+WINDOW = 4
+"""Tasks submitted for each lane: enough to keep it busy, few enough to hold in memory."""
+
+
+def run_stage(
+    summary: StageSummary,
+    unit: Task[Any, Receipt],
+    jobs: Sequence[Any],
+    *,
+    lanes: int,
+    pictures: int = 0,
+) -> StageSummary:
+    """Run `unit` on every job, the oldest awaited when the window is full; fills in `summary`.
+
+    `pictures` is how many there are in all, 0 if nobody knows. A wrong configuration is not a
+    shard's failure: it ends the stage at once.
+    """
+    began = time.perf_counter()
+    stage_begins(summary.name, pictures, len(jobs))
+    pending: dict[PrefectFuture[Receipt], Any] = {}
+
+    def settle(limit: int) -> None:
+        while len(pending) > limit:
+            future = next(iter(pending))
+            job = pending.pop(future)
+            future.wait()
+            _take(summary, job.shard, future.state)
+
+    try:
+        for job in jobs:
+            pending[unit.submit(job)] = job
+            settle(min(MAX_TASKS, WINDOW * lanes or 1) - 1)
+        settle(0)
+    finally:
+        summary.seconds = time.perf_counter() - began
+        stage_ends(summary.name)
+    return summary
+
+
+def _take(summary: StageSummary, shard: str, state: State[Receipt]) -> None:
+    result = state.result(raise_on_failure=False)
+    if isinstance(result, ConfigurationError):
+        raise result
+    if not state.is_completed() or not isinstance(result, Receipt):
+        summary.failed_shards[shard] = f"{result}"
+        return
+    summary.rows += result.rows
+    for code, count in result.failures.items():
+        summary.failures[code] = summary.failures.get(code, 0) + count
+
+
+class ShardsFailed(Exception):
+    """More shards failed than are allowed; `summary` says which and why."""
+
+    def __init__(self, summary: Summary) -> None:
+        super().__init__(f"{len(summary.failed_shards)} shards failed")
+        self.summary = summary
+
+
+def outcome(state: State[Any]) -> Summary:
+    """What a flow came to, also where it failed; raises what ended it early."""
+    result: Any = state.result(raise_on_failure=False)
+    if isinstance(result, ShardsFailed):
+        return result.summary
+    if isinstance(result, BaseException):
+        raise result
+    summary: Summary = result
+    return summary
+
+
+def final_state(summary: Summary, max_failed_shards: int) -> State[Summary]:
+    """Completed, or CompletedWithFailures; raises ShardsFailed if more failed than allowed.
+
+    Either way one table artifact says what was requested, skipped, done and failed.
+    """
+    rows: list[dict[str, Any]] = [
+        {
+            "stage": stage.name,
+            "shards": stage.requested,
+            "skipped": stage.skipped,
+            "failed shards": len(stage.failed_shards),
+            "pictures": stage.rows,
+            "failed pictures": sum(stage.failures.values()),
+            "pictures/s": round(stage.rate, 1),
+        }
+        for stage in summary.stages
+    ]
+    create_table_artifact(table=rows, key="nightcap-summary", description=summary.run or None)
+    failed = len(summary.failed_shards)
+    message = f"{failed} shards failed" if failed else "every shard is done"
+    if failed > max_failed_shards:
+        raise ShardsFailed(summary)
+    name = "CompletedWithFailures" if failed else "Completed"
+    return Completed(name=name, message=message, data=summary)

@@ -1,0 +1,1 @@
+"""One retryable unit each: read, call one plain function, commit."""

@@ -1,0 +1,155 @@
+"""Lanes: long-lived worker processes that hold a model each, and can be ended from outside.
+
+A thread cannot be interrupted; a process can. A task hands its unit of work to a free lane and
+waits. A lane that dies or exceeds its time is replaced, and the task sees `LaneLost`, which is
+worth a retry. With no lanes open, a unit runs in the process that asks.
+"""
+
+import multiprocessing
+import os
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from importlib import import_module
+from multiprocessing.connection import wait
+from multiprocessing.context import SpawnContext
+from pathlib import Path
+from typing import Any, Self
+
+from tasks.progress import Tick, report_to, show
+
+_current: list["Lanes"] = []
+
+
+class LaneLost(OSError):
+    """The process that did the work died or was ended for taking too long; try again."""
+
+
+class Lanes:
+    """`count` worker processes; 0 means that everything runs in this process.
+
+    Use it as a context: tasks started inside find it through `in_lane`.
+    """
+
+    def __init__(self, count: int, *, timeout: float = 3600.0) -> None:
+        """`timeout` in seconds bounds one unit of work."""
+        self.count = count
+        self.timeout = timeout
+        self._context = multiprocessing.get_context("spawn")
+        self._ticks: multiprocessing.Queue[Tick | None] = self._context.Queue()
+        self._free: queue.Queue[_Lane] = queue.Queue()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        for number in range(count):
+            self._free.put(_Lane(number, self._context, self._ticks))
+
+    def __enter__(self) -> Self:
+        self._listener.start()
+        _current.append(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _current.remove(self)
+        while not self._free.empty():
+            self._free.get().stop()
+        self._ticks.put(None)
+        self._listener.join()
+
+    def call(self, unit: str, *args: Any) -> Any:
+        """What `unit(*args)` returns, done in a free lane; raises what it raises, or LaneLost.
+
+        `unit` is `module:function`, imported where it runs: this process never loads a model.
+        """
+        if not self.count:
+            return run_unit(unit, *args)
+        lane = self._free.get()
+        try:
+            return lane.result(unit, args, self.timeout)
+        finally:
+            self._free.put(lane)
+
+    def _listen(self) -> None:
+        while tick := self._ticks.get():
+            show(tick)
+
+
+def in_lane(unit: str, *args: Any) -> Any:
+    """`unit(*args)` in a free lane of the lanes that are open, or here if none are."""
+    return _current[-1].call(unit, *args) if _current else run_unit(unit, *args)
+
+
+@contextmanager
+def open_lanes(count: int, timeout: float) -> Iterator[Lanes]:
+    """The lanes that are open already, or else new ones for the length of the block."""
+    if _current:
+        yield _current[-1]
+        return
+    with Lanes(count, timeout=timeout) as lanes:
+        yield lanes
+
+
+def run_unit(unit: str, *args: Any) -> Any:
+    """Import `module:function` and call it."""
+    module, _, function = unit.partition(":")
+    return getattr(import_module(module), function)(*args)
+
+
+class _Lane:
+    """One worker process, started on first use and again after it was lost."""
+
+    def __init__(
+        self, number: int, context: SpawnContext, ticks: "multiprocessing.Queue[Tick | None]"
+    ) -> None:
+        self._number = number
+        self._context = context
+        self._ticks = ticks
+        self._pool: ProcessPoolExecutor | None = None
+
+    def result(self, unit: str, args: tuple[Any, ...], timeout: float) -> Any:
+        self._pool = self._pool or self._start()
+        future: Future[Any] = self._pool.submit(run_unit, unit, *args)
+        try:
+            return future.result(timeout)
+        except BrokenProcessPool as error:
+            self.stop()
+            raise LaneLost(f"the worker process died during {unit}") from error
+        except TimeoutError as error:
+            if future.done():
+                raise  # the unit's own
+            self.stop()
+            raise LaneLost(f"{unit} took more than {timeout:g} s and was ended") from error
+
+    def stop(self) -> None:
+        if self._pool is None:
+            return
+        processes = list((self._pool._processes or {}).values())  # noqa: SLF001 - no public way to end one
+        for process in processes:
+            process.kill()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool = None
+
+    def _start(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(
+            1, self._context, initializer=_begin, initargs=(self._number, self._ticks)
+        )
+
+
+def _begin(number: int, ticks: "multiprocessing.Queue[Tick | None]") -> None:
+    """Prepare a lane: its own GPU where there are several, ticks sent home, no life of its own."""
+    gpus = [node.name.removeprefix("nvidia") for node in sorted(Path("/dev").glob("nvidia[0-9]*"))]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(gpus)).split(",")
+    if len(visible) > 1:
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible[number % len(visible)]
+    report_to(ticks.put)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        time.sleep(0.1)
+        os._exit(1)

@@ -1,0 +1,74 @@
+"""What a user may choose about a stage, as small frozen values that a flow takes as parameters."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComputeOptions:
+    """Where and how precisely to compute; `auto` is resolved once and then kept."""
+
+    device: str = "auto"
+    """auto, cpu, cuda or mps."""
+    dtype: str = "auto"
+    """auto, float32, bfloat16 or float16: auto is float32 on a CPU, half precision on a GPU."""
+    batch_size: int | None = None
+    """Pictures computed together; raise it on a large GPU."""
+    threads: int | None = None
+    """Threads of one worker on a CPU; None shares this machine's cores among the lanes."""
+    offline: bool = False
+    """Forbid fetching weights."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedOptions:
+    """How pictures become embeddings."""
+
+    encoder: str = "nano"
+    """nano, an open_clip `NAME[/PRETRAINED]`, or a local folder."""
+    value: str = "float16"
+    """How embeddings are stored: float16, or float32 for twice the size."""
+    compute: ComputeOptions = ComputeOptions()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaptionOptions:
+    """How embeddings become captions."""
+
+    model: str = "nano"
+    """A preset, a model trained under this root (`name` or `name@fp8`), or a local folder."""
+    run: str = ""
+    """Name of the run; empty is `<model>-<fp8>`, which no other configuration can share."""
+    encoder: str = ""
+    """Folder of the model's encoder if it is a local one; else the model itself names it."""
+    max_tokens: int | None = None
+    """Cut captions here; None is the model's own length."""
+    score: bool | None = None
+    """Score captions against their pictures: None if the text tower is at hand, True insists."""
+    compute: ComputeOptions = ComputeOptions()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainOptions:
+    """How a model is trained on a root's own captions."""
+
+    recipe: str = "nano"
+    """A named recipe: `nightcap models` lists them."""
+    out: str = "model"
+    """Name of the model under ROOT/models."""
+    steps: int | None = None
+    """Optimiser steps; None is the recipe's own."""
+    seed: int = 0
+    """Another seed gives another model of the same quality."""
+    compute: ComputeOptions = ComputeOptions()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneOptions:
+    """How one machine is used."""
+
+    lanes: int = 1
+    """Worker processes that hold a model each, one per GPU; 0 works in this process."""
+    timeout: float = 3600.0
+    """Seconds one shard may take before its lane is ended and the shard tried again."""
+    max_failed_shards: int = 0
+    """More failed shards than this fail the flow; fewer end it CompletedWithFailures."""

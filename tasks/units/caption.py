@@ -1,0 +1,180 @@
+"""Caption one shard: embeddings in, rows with captions and scores out, no picture touched.
+
+Shapes:  B batch   N rows   C embedding
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from math import isfinite
+from typing import Any
+
+import pyarrow as pa
+import torch
+
+from captioner.captions import Caption, Captioner
+from captioner.decoding import Decoding, decoding_from_json
+from captioner.devices import Numerics, use_threads
+from captioner.encoders import Encoder, load_encoder
+from captioner.presets import load_captioner
+from captioner.scoring import clip_similarities
+from storage.captions import caption_store, run_settings
+from storage.embeddings import embedding_settings, embedding_store, embedding_values
+from storage.errors import ConfigurationError, ShardError
+from storage.layout import Root, ShardName, open_root
+from storage.parquet import rows_to_table
+from storage.receipts import FileFacts, Receipt
+from storage.schema import CAPTIONS, with_facts
+from storage.settled import Settled
+from storage.shards import ShardStore
+from tasks.progress import tick
+from tasks.units.jobs import CaptionJob
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """What writes and scores captions in this process."""
+
+    captioner: Captioner
+    decoding: Decoding
+    scorer: Encoder | None
+    batch_size: int
+
+    def write(self, image_NC: torch.Tensor) -> list[Caption]:
+        """One caption a row; batches always start at the same rows."""
+        captions: list[Caption] = []
+        for image_BC in torch.split(image_NC, self.batch_size):
+            captions += self.captioner.caption_embeddings(image_BC, self.decoding)
+            tick("caption", len(image_BC))
+        return captions
+
+    def score(self, texts: list[str | None], image_NC: torch.Tensor) -> list[float | None]:
+        """The cosine of each text and its image, None where there is no text or no scorer."""
+        there = [number for number, text in enumerate(texts) if text]
+        scores: list[float | None] = [None] * len(texts)
+        if self.scorer is None or not there:
+            return scores
+        given = [text for text in texts if text]
+        for number, score in zip(
+            there, clip_similarities(self.scorer, given, image_NC[there]), strict=True
+        ):
+            scores[number] = score
+        return scores
+
+
+def caption_shard(job: CaptionJob) -> Receipt:
+    """The receipt of the shard's captions, made now."""
+    root, shard = open_root(job.root), ShardName.parse(job.shard)
+    settled = run_settings(root).read(job.run)
+    space = settled and embedding_settings(root).read(settled.resolved["embeddings"]["space"])
+    if settled is None or space is None:
+        raise ConfigurationError(f"run {job.run!r} has no settings, or its embeddings are gone")
+    numerics = Numerics(**settled.resolved["numerics"])
+    captioner, scorer = models_in_lane(job.model, job.encoder, numerics)
+    decoding = decoding_from_json(settled.resolved["decoding"])
+    writer = Writer(captioner, decoding, scorer, numerics.batch_size)
+    tables = captioned(_pairs(root, shard, space), writer, str(shard))
+    schema = with_facts(CAPTIONS, run_facts(settled))
+    return caption_store(root, settled).commit(
+        shard, tables, schema, caption_inputs(root, shard, space)
+    )
+
+
+@lru_cache(maxsize=2)
+def models_in_lane(
+    model: str, encoder: str, numerics: Numerics
+) -> tuple[Captioner, Encoder | None]:
+    """Captioner and scorer, loaded once in this process."""
+    use_threads(numerics.threads)
+    captioner = load_captioner(model, device=numerics.device, dtype=numerics.dtype)
+    scorer = load_encoder(encoder, device=numerics.device) if encoder else None
+    return captioner, scorer
+
+
+def caption_inputs(root: Root, shard: ShardName, space: Settled) -> tuple[FileFacts, ...]:
+    """The files that a shard's captions are made from: its embeddings and what those were."""
+    receipt = embedding_store(root, space).receipt(shard)
+    return (*receipt.files, *receipt.inputs)
+
+
+def run_facts(settled: Settled) -> dict[str, str]:
+    """What every file of a run says of the whole run."""
+    resolved = settled.resolved
+    facts = {name: str(resolved[name]) for name in ("model", "weights", "scorer", "decoding")}
+    return {**facts, "run": settled.name, "fingerprint": settled.fingerprint}
+
+
+def captioned(
+    pairs: Iterable[tuple[pa.Table, pa.Table]], writer: Writer, shard: str
+) -> Iterator[pa.Table]:
+    """One row for every row of the index, in order."""
+    for index, embeddings in pairs:
+        image_NC = torch.from_numpy(embedding_values(embeddings))
+        rows = [
+            _row(shard, there, seen)
+            for there, seen in zip(
+                index.to_pylist(), embeddings.drop(["embedding"]).to_pylist(), strict=True
+            )
+        ]
+        _fill(rows, image_NC, writer)
+        yield rows_to_table(rows, CAPTIONS)
+
+
+def _pairs(root: Root, shard: ShardName, space: Settled) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """Index and embeddings of the same rows; ShardError if they are not the same."""
+    index = ShardStore(root).index(shard)
+    embeddings = embedding_store(root, space).read(shard)
+    for there, seen in zip(index, embeddings, strict=True):
+        if not there["key"].equals(seen["key"]):
+            raise ShardError(f"shard {shard}: index and embeddings hold other pictures")
+        yield there, seen
+
+
+def _row(shard: str, there: dict[str, Any], seen: dict[str, Any]) -> dict[str, Any]:
+    copied = {name: there[name] for name in ("key", "path", "url")}
+    looked = {name: value for name, value in seen.items() if name != "key"}
+    nothing = ("caption", "caption_logprob", "n_tokens", "clip_sim", "orig_clip_sim")
+    return {
+        **copied,
+        **looked,
+        "shard": shard,
+        "orig_caption": next(iter(there["captions"]), None),
+        **dict.fromkeys(nothing),
+        "captions": [],
+    }
+
+
+def _fill(rows: list[dict[str, Any]], image_NC: torch.Tensor, writer: Writer) -> None:
+    """Write captions and scores into the rows that are ok."""
+    fine = [number for number, row in enumerate(rows) if row["status"] == "ok"]
+    if not fine:
+        return
+    image_NC = image_NC[fine]
+    captions = writer.write(image_NC)
+    scores = writer.score([caption.text for caption in captions], image_NC)
+    originals = writer.score([rows[number]["orig_caption"] for number in fine], image_NC)
+    for number, caption, score, original in zip(fine, captions, scores, originals, strict=True):
+        rows[number] |= _captioned_columns(caption, score, original)
+
+
+def _captioned_columns(
+    caption: Caption, score: float | None, original: float | None
+) -> dict[str, Any]:
+    if not isfinite(caption.logprob):
+        detail = "the log-probability is not finite"
+        return {"status": "error", "error_code": "model_error", "error_detail": detail}
+    candidate = {
+        "text": caption.text,
+        "logprob": caption.logprob,
+        "n_tokens": caption.n_tokens,
+        "clip_sim": score,
+        "seed": None,
+    }
+    return {
+        "caption": caption.text,
+        "caption_logprob": caption.logprob,
+        "n_tokens": caption.n_tokens,
+        "clip_sim": score,
+        "orig_clip_sim": original,
+        "captions": [candidate],
+    }

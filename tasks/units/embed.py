@@ -1,0 +1,127 @@
+"""Embed one shard: decode its pictures beside the encoder's work, commit a row for each.
+
+Shapes:  B batch   C embedding
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+
+from captioner.devices import Numerics, use_threads
+from captioner.encoders import Encoder, load_encoder
+from captioner.errors import PictureError
+from captioner.pictures import PictureLimits, decode, phash
+from storage.embeddings import (
+    embedding_file_schema,
+    embedding_settings,
+    embedding_store,
+    embedding_table,
+)
+from storage.errors import ConfigurationError
+from storage.layout import ShardName, open_root
+from storage.receipts import Receipt
+from storage.shards import Sample, ShardStore
+from tasks.progress import tick
+from tasks.units.jobs import EmbedJob
+
+AHEAD = 3
+"""Batches decoded in advance: enough to keep the encoder busy, little enough to hold."""
+
+
+def embed_shard(job: EmbedJob) -> Receipt:
+    """The receipt of the shard's embeddings, made now."""
+    root, shard = open_root(job.root), ShardName.parse(job.shard)
+    settled = embedding_settings(root).read(job.space)
+    if settled is None:
+        raise ConfigurationError(f"there are no settings for embeddings {job.space!r}")
+    numerics = Numerics(**settled.resolved["numerics"])
+    encoder = encoder_in_lane(job.encoder, numerics)
+    shards = ShardStore(root)
+    schema = embedding_file_schema(settled)
+    tables = embedded(shards.samples(shard), encoder, numerics, schema)
+    store = embedding_store(root, settled)
+    return store.commit(shard, tables, schema, shards.receipt_input(shard))
+
+
+@lru_cache(maxsize=2)
+def encoder_in_lane(name: str, numerics: Numerics) -> Encoder:
+    """The encoder, loaded once in this process."""
+    use_threads(numerics.threads)
+    return load_encoder(name, device=numerics.device, dtype=numerics.dtype)
+
+
+def embedded(
+    samples: Iterable[Sample], encoder: Encoder, numerics: Numerics, schema: pa.Schema
+) -> Iterator[pa.Table]:
+    """One row for every sample, in order, a batch at a time.
+
+    A batch is always the same pictures, however long each takes, so that a resumed shard has the
+    bits of an undisturbed one.
+    """
+    with ThreadPoolExecutor(numerics.threads) as decoders:
+        prepared = _ahead(samples, encoder, decoders, AHEAD * numerics.batch_size)
+        while batch := list(islice(prepared, numerics.batch_size)):
+            yield _embed(batch, encoder, schema)
+            tick("embed", len(batch))
+
+
+@dataclass(slots=True)
+class _Prepared:
+    """A row without its embedding, and what the encoder reads (None where the picture failed)."""
+
+    row: dict[str, Any]
+    pixels_CHW: torch.Tensor | None
+
+
+def _ahead(
+    samples: Iterable[Sample], encoder: Encoder, decoders: ThreadPoolExecutor, window: int
+) -> Iterator[_Prepared]:
+    pending: deque[Future[_Prepared]] = deque()
+    for sample in samples:
+        pending.append(decoders.submit(_prepare, sample, encoder))
+        if len(pending) >= window:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()
+
+
+def _prepare(sample: Sample, encoder: Encoder) -> _Prepared:
+    known = ("key", "sha256", "width", "height", "format", "status", "error_code", "error_detail")
+    row = {**{name: sample.row[name] for name in known}, "phash": None}
+    if row["status"] != "ok" or sample.image is None:
+        return _Prepared(row, None)
+    try:
+        picture = decode(sample.image, PictureLimits(), shrink_to=encoder.image_size)
+        row |= {"width": picture.width, "height": picture.height, "phash": phash(picture)}
+        return _Prepared(row, encoder.preprocess(picture.rgb))
+    except PictureError as error:
+        return _Prepared(row | _failure(error.code, error.detail), None)
+
+
+def _embed(batch: list[_Prepared], encoder: Encoder, schema: pa.Schema) -> pa.Table:
+    image_BC: npt.NDArray[np.float32] = np.zeros((len(batch), encoder.dim), dtype=np.float32)
+    there = [number for number, one in enumerate(batch) if one.pixels_CHW is not None]
+    if there:
+        pixels = [one.pixels_CHW for one in batch if one.pixels_CHW is not None]
+        image_BC[there] = encoder.encode_images(torch.stack(pixels)).numpy()
+    sound = np.isfinite(
+        image_BC.astype(schema.field("embedding").type.value_type.to_pandas_dtype())
+    )
+    rows = [
+        one.row if fine else one.row | _failure("model_error", "the embedding is not finite")
+        for one, fine in zip(batch, sound.all(axis=1), strict=True)
+    ]
+    return embedding_table(rows, image_BC, schema)
+
+
+def _failure(code: str, detail: str) -> dict[str, Any]:
+    return {"status": "error", "error_code": code, "error_detail": detail}

@@ -1,0 +1,34 @@
+"""Units of work for tests of lanes: they return, fail, die, hang or tell their process."""
+
+import os
+import time
+from pathlib import Path
+
+from storage.errors import ShardError
+from tasks.progress import tick
+
+
+def whoami(delay: float = 0.0) -> int:
+    time.sleep(delay)
+    return os.getpid()
+
+
+def fail(message: str) -> None:
+    raise ShardError(message)
+
+
+def die_once(mark: str) -> str:
+    """End the process, unless it was tried before."""
+    if not Path(mark).exists():
+        Path(mark).touch()
+        os._exit(137)
+    return "alive"
+
+
+def hang() -> None:
+    time.sleep(600)
+
+
+def count(number: int) -> int:
+    tick("counting", number)
+    return number

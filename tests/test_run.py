@@ -1,0 +1,147 @@
+"""The nightly flow on real files, with the weightless `size` model: every row in its place."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from collections_of_pictures import draw_sizes, snapshot
+
+from storage import open_captions
+from storage.plan import ShardOptions
+from tasks.ingest import IngestOptions
+from tasks.lanes import Lanes
+from tasks.options import CaptionOptions, ComputeOptions, LaneOptions
+
+SIZE = CaptionOptions(model="size", compute=ComputeOptions(threads=1))
+SMALL = IngestOptions(shards=ShardOptions(samples_per_shard=5))
+HERE = LaneOptions(lanes=0)
+
+pytestmark = pytest.mark.usefixtures("prefect_api")
+
+
+def run(source: Path, root: str, **options: Any) -> Any:
+    from flows.run import run as flow
+    from flows.stage import outcome
+
+    settings = {"captions": SIZE, "ingest": SMALL, "lanes": HERE, **options}
+    return outcome(flow(str(source), root, **settings, return_state=True))
+
+
+def rows(root: str, name: str) -> list[dict[str, Any]]:
+    table: pa.Table = open_captions(root, name).read_all()
+    return table.to_pylist()
+
+
+def test_every_picture_gets_its_own_caption(tmp_path: Path, root_url: str) -> None:
+    truths = draw_sizes(tmp_path / "pictures", 13)
+    summary = run(tmp_path / "pictures", root_url)
+    assert {row["path"]: row["caption"] for row in rows(root_url, summary.run)} == truths
+    assert summary.ok
+    assert [stage.rows for stage in summary.stages] == [13, 13, 13]
+
+
+def test_what_is_no_picture_is_a_row_with_a_code_and_costs_no_other(tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    truths = draw_sizes(pictures, 6)
+    (pictures / "empty.jpg").touch()
+    (pictures / "words.png").write_text("these are words")
+    cut = (pictures / "part-0" / "00000.png").read_bytes()
+    (pictures / "cut.png").write_bytes(cut[: len(cut) - 20])
+    summary = run(pictures, str(tmp_path / "root"))
+    found = {row["path"]: row for row in rows(str(tmp_path / "root"), summary.run)}
+    codes = {path: row["error_code"] for path, row in found.items() if row["status"] == "error"}
+    assert codes == {"empty.jpg": "empty", "words.png": "not_image", "cut.png": "truncated"}
+    assert {path: found[path]["caption"] for path in truths} == truths
+    assert summary.totals["failures"] == {"empty": 1, "not_image": 1, "truncated": 1}
+    assert all(found[path]["caption"] is None and not found[path]["captions"] for path in codes)
+    assert all(found[path]["sha256"] for path in codes)
+
+
+def test_a_second_run_writes_nothing(tmp_path: Path) -> None:
+    draw_sizes(tmp_path / "pictures", 7)
+    root = tmp_path / "root"
+    run(tmp_path / "pictures", str(root))
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+    summary = run(tmp_path / "pictures", str(root))
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
+    assert [stage.rows for stage in summary.stages] == [0, 0, 0]
+
+
+def test_two_roots_of_the_same_source_are_equal_byte_for_byte(tmp_path: Path) -> None:
+    draw_sizes(tmp_path / "pictures", 11)
+    run(tmp_path / "pictures", str(tmp_path / "one"))
+    with Lanes(2):
+        run(tmp_path / "pictures", str(tmp_path / "two"), lanes=LaneOptions(lanes=2))
+    assert snapshot(tmp_path / "one").keys() == snapshot(tmp_path / "two").keys()
+    assert snapshot(tmp_path / "one") == snapshot(tmp_path / "two")
+
+
+def test_new_and_changed_pictures_become_a_new_batch(tmp_path: Path) -> None:
+    pictures, root = tmp_path / "pictures", str(tmp_path / "root")
+    truths = draw_sizes(pictures, 6)
+    run(pictures, root)
+    changed = draw_sizes(tmp_path / "other", 1, start=40)
+    (newer,) = (tmp_path / "other").rglob("*.png")
+    newer.replace(pictures / "part-0" / "00000.png")
+    truths |= draw_sizes(pictures, 2, start=6) | {"part-0/00000.png": next(iter(changed.values()))}
+    summary = run(pictures, root)
+    assert summary.stages[0].rows == 3
+    assert {row["path"]: row["caption"] for row in rows(root, summary.run)} == truths
+    everything = open_captions(root, summary.run, history=True).read_all()
+    assert everything.num_rows == 9
+
+
+def test_a_damaged_tar_fails_its_shard_alone_and_the_run(tmp_path: Path) -> None:
+    from flows.stage import ShardsFailed
+
+    draw_sizes(tmp_path / "pictures", 10)
+    run(tmp_path / "pictures", str(tmp_path / "made"))
+    tars, root = tmp_path / "made" / "shards" / "0000", tmp_path / "root"
+    with (tars / "00001.tar").open("r+b") as file:
+        file.truncate(3000)
+    summary = run(tars / "0000*.tar", str(root))
+    assert [list(stage.failed_shards) for stage in summary.stages] == [["0000/00001"], [], []]
+    assert "00001.tar" in summary.failed_shards["shard 0000/00001"]
+    assert len(rows(str(root), summary.run)) == 5
+    with pytest.raises(ShardsFailed):
+        run_flow(tars / "0000*.tar", root)
+    allowed = LaneOptions(lanes=0, max_failed_shards=1)
+    assert run_flow(tars / "0000*.tar", root, lanes=allowed).name == "CompletedWithFailures"
+
+
+def run_flow(pictures: Path, root: Path, lanes: LaneOptions = HERE) -> Any:
+    """The final state of the flow; raises what failed it."""
+    from flows.run import run as flow
+
+    state = flow(
+        str(pictures), str(root), captions=SIZE, ingest=SMALL, lanes=lanes, return_state=True
+    )
+    if state.is_failed():
+        state.result()
+    return state
+
+
+def test_a_tar_changed_at_equal_size_is_found_and_cut_again(tmp_path: Path) -> None:
+    """A cache by name and size alone would leave the damage where it is."""
+    pictures, root = tmp_path / "pictures", tmp_path / "root"
+    draw_sizes(pictures, 4)
+    run(pictures, str(root))
+    before = snapshot(root)
+    tar = root / "shards" / "0000" / "00000.tar"
+    data = bytearray(tar.read_bytes())
+    data[700] ^= 1
+    tar.write_bytes(bytes(data))
+    summary = run(pictures, str(root))
+    assert summary.ok
+    assert summary.stages[0].rows == 4
+    assert snapshot(root) == before
+
+
+@pytest.fixture(autouse=True)
+def no_lanes_left_open() -> Iterator[None]:
+    yield
+    from tasks import lanes
+
+    assert not lanes._current
