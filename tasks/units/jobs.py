@@ -53,7 +53,12 @@ class TrainJob:
     @property
     def label(self) -> str:
         """Name of the task run."""
-        return f"train-{self.name}@{self.version}"
+        return f"train-{self.shard}"
+
+    @property
+    def shard(self) -> str:
+        """What stands for the shard in a summary: a training has none."""
+        return f"{self.name}@{self.version}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,48 @@
+"""What a captioner gives back, and the seam that every captioner fills.
+
+Shapes:  B batch   C image embedding
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from captioner.configs import EncoderSpec
+from captioner.decoding import Decoding
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """One caption of one picture."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    """The generated tokens without the stop token."""
+    logprob: float
+    """Sum of log-probabilities (nats) of the generated tokens, the stop token included."""
+
+    @property
+    def n_tokens(self) -> int:
+        """How many tokens the text took, the stop token excluded."""
+        return len(self.token_ids)
+
+
+@runtime_checkable
+class Captioner(Protocol):
+    """Anything that turns image embeddings into captions: models, and the fake of `fakes`."""
+
+    @property
+    def encoder_spec(self) -> EncoderSpec:
+        """Which embeddings this captioner reads; anything else must be refused."""
+
+    @property
+    def decoding(self) -> Decoding:
+        """How captions are written when the caller does not say."""
+
+    def caption_embeddings(
+        self, image_BC: "Tensor", decoding: Decoding | None = None
+    ) -> Sequence[Caption]:
+        """One caption for each row of `image_BC`, in order."""

@@ -1,0 +1,161 @@
+"""The language model behind a prefix: any causal model of transformers that takes embeddings.
+
+Shapes:  B batch   T sequence   D token embedding   V vocabulary
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, GPT2Config
+from transformers.utils import logging
+
+from captioner.errors import ModelError
+from captioner.tokens import read_tokenizer
+
+_AUTO: Any = AutoModelForCausalLM  # transformers' annotations of these two are wrong or absent
+_LOGGING: Any = logging
+
+
+class LanguageModel(nn.Module):
+    """A causal language model and its tokenizer; nothing is assumed of either's special tokens."""
+
+    def __init__(self, network: Any, tokenizer: Tokenizer) -> None:
+        super().__init__()
+        self.network = network
+        self.tokenizer = tokenizer
+        vocabulary = int(network.config.vocab_size)
+        if tokenizer.get_vocab_size() > vocabulary:
+            raise ModelError(
+                f"The tokenizer has {tokenizer.get_vocab_size()} tokens, the language model "
+                f"only {vocabulary}."
+            )
+
+    @property
+    def token_dim(self) -> int:
+        """Width of a token embedding (D)."""
+        return int(self.network.get_input_embeddings().embedding_dim)
+
+    @property
+    def positions(self) -> int:
+        """The longest sequence the network can read, prefix included."""
+        return int(self.network.config.max_position_embeddings)
+
+    def check_room(self, tokens: int) -> None:
+        """Raise ModelError unless a sequence of so many tokens has positions."""
+        if tokens > self.positions:
+            raise ModelError(
+                f"The prefix and max_tokens take {tokens} positions, but the language model has "
+                f"{self.positions}; lower max_tokens."
+            )
+
+    def embed(self, token_B: Tensor) -> Tensor:
+        """Embeddings of one token per row: token_B1D."""
+        return self.embed_rows(token_B[:, None])
+
+    def embed_rows(self, token_BT: Tensor) -> Tensor:
+        """Embeddings token_BTD without positions, which the network adds itself."""
+        embedded_BTD: Tensor = self.network.get_input_embeddings()(token_BT)
+        return embedded_BTD
+
+    def step(self, inputs_BTD: Tensor, cache: Any = None) -> tuple[Tensor, Any]:
+        """Read `inputs_BTD` after what `cache` holds: next_BV logits of the last one, cache."""
+        output = self.network(
+            inputs_embeds=inputs_BTD, past_key_values=cache, use_cache=True, logits_to_keep=1
+        )
+        return output.logits[:, -1], output.past_key_values
+
+    def logits(self, inputs_BTD: Tensor, last: int) -> Tensor:
+        """The logits at the `last` positions of whole sequences: logits_BTV with T = last."""
+        output = self.network(inputs_embeds=inputs_BTD, use_cache=False, logits_to_keep=last)
+        logits_BTV: Tensor = output.logits
+        return logits_BTV
+
+    def text(self, token_ids: Sequence[int]) -> str:
+        """The text of generated tokens, without white space at its ends."""
+        return self.tokenizer.decode(list(token_ids), skip_special_tokens=True).strip()
+
+    def tokens(self, text: str) -> list[int]:
+        """The tokens of a text, with nothing put before or after."""
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def untied_state(self) -> dict[str, Tensor]:
+        """The network's weights, those shared by two layers only once: transformers ties them."""
+        state = self.network.state_dict()
+        first = {value.data_ptr(): key for key, value in reversed(state.items())}
+        return {key: state[key].contiguous() for key in sorted(first.values())}
+
+    def save(self, folder: Path, dtype: torch.dtype = torch.float32) -> None:
+        """Write lm/ in transformers' layout and tokenizer/ into `folder`."""
+        (folder / "lm").mkdir()
+        (folder / "tokenizer").mkdir()
+        self.network.config.to_json_file(folder / "lm" / "config.json")
+        state = {key: value.to("cpu", dtype) for key, value in self.untied_state().items()}
+        data = save(state, metadata={"format": "pt"})  # save_file shuts others out
+        (folder / "lm" / "model.safetensors").write_bytes(data)
+        self.tokenizer.save(str(folder / "tokenizer" / "tokenizer.json"))
+
+
+def fresh_gpt2(tokenizer: Tokenizer, *, width: int, layers: int, positions: int) -> LanguageModel:
+    """A small untrained GPT-2 for `tokenizer`, with heads 32 or 64 wide and no dropout."""
+    config = GPT2Config(
+        vocab_size=tokenizer.get_vocab_size(),
+        n_positions=positions,
+        n_embd=width,
+        n_layer=layers,
+        n_head=max(1, width // (64 if width >= 512 else 32)),
+        activation_function="gelu_pytorch_tanh",  # GPT-2's own function, in one kernel
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        resid_pdrop=0.0,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    network = _AUTO.from_config(config, attn_implementation="sdpa")
+    return LanguageModel(network, tokenizer)
+
+
+def load_language(folder: Path, dtype: torch.dtype = torch.float32) -> LanguageModel:
+    """The model that `save` wrote into `folder`; raises ModelError if anything does not fit."""
+    try:
+        with _quiet():
+            network, found = _AUTO.from_pretrained(
+                folder / "lm",
+                dtype=dtype,
+                local_files_only=True,
+                use_safetensors=True,
+                trust_remote_code=False,
+                attn_implementation="sdpa",
+                output_loading_info=True,
+            )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ModelError(f"{str(folder / 'lm')!r} cannot be loaded: {reason}") from error
+    wrong = {kind: sorted(map(str, keys)) for kind, keys in found.items() if keys}
+    if wrong:
+        raise ModelError(f"{str(folder / 'lm')!r} does not fit its config.json: {wrong}.")
+    return LanguageModel(network, read_tokenizer(folder / "tokenizer" / "tokenizer.json"))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' progress bars and advice from the terminal of whoever uses us."""
+    level, bars = (
+        _LOGGING.get_verbosity(),
+        _LOGGING.is_progress_bar_enabled(),
+    )
+    _LOGGING.set_verbosity_error()
+    _LOGGING.disable_progress_bar()
+    try:
+        yield
+    finally:
+        _LOGGING.set_verbosity(level)
+        if bars:
+            _LOGGING.enable_progress_bar()

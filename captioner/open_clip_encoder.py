@@ -1,0 +1,169 @@
+"""CLIP towers built by open_clip, as encoders; open_clip itself fetches and caches their weights.
+
+Shapes:  B batch   C embedding   H height   W width   T text tokens
+"""
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from open_clip.pretrained import download_pretrained, get_pretrained_cfg
+from open_clip.transform import PreprocessCfg, image_transform_v2
+from PIL.Image import Image
+from torch import Tensor
+from torch.nn import functional
+
+from captioner.devices import resolve_device, resolve_dtype, torch_dtype
+from captioner.errors import ModelError
+
+_LAYOUT = torch.channels_last  # a third faster for convolutions on a CPU
+
+
+class ClipEncoder:
+    """An open_clip model seen through its projected embeddings."""
+
+    feature = "projected"
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        model: Any,
+        transform: Callable[[Image], Tensor],
+        tokens: Callable[[Sequence[str]], Tensor],
+        normalized: bool,
+    ) -> None:
+        self.name = name
+        self.normalized = normalized
+        self._model = model
+        self._transform = transform
+        self._tokens = tokens
+        size = model.visual.image_size
+        self.image_size: int = size if isinstance(size, int) else min(size)
+        self.dim = int(self.encode_texts(["a"]).shape[-1])
+
+    def preprocess(self, rgb: Image) -> Tensor:
+        """An upright RGB picture as float32 pixels_CHW; may be called from several threads."""
+        return self._transform(rgb)
+
+    @torch.inference_mode()
+    def encode_images(self, pixels_BCHW: Tensor) -> Tensor:
+        """Embeddings image_BC of preprocessed pictures: float32, on the CPU."""
+        weight = next(self._model.parameters())
+        pixels_BCHW = pixels_BCHW.to(weight.device, weight.dtype, memory_format=_LAYOUT)
+        image_BC: Tensor = self._model.encode_image(pixels_BCHW).float()
+        if self.normalized:
+            image_BC = functional.normalize(image_BC, dim=-1)
+        return image_BC.cpu()
+
+    @torch.inference_mode()
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        """Embeddings text_BC of length 1: float32, on the CPU."""
+        token_BT = self._tokens(texts).to(next(self._model.parameters()).device)
+        text_BC: Tensor = self._model.encode_text(token_BT).float()
+        return functional.normalize(text_BC, dim=-1).cpu()
+
+
+def load_open_clip(name: str, *, device: str, dtype: str, offline: bool) -> ClipEncoder:
+    """The encoder open_clip calls `NAME[/PRETRAINED]`, its embeddings not normalised.
+
+    Without a tag the weights are `openai`'s where there are such, else the first that open_clip
+    lists. Raises ModelError for an unknown tag and for weights that cannot be had.
+    """
+    model_name, tag = _resolve_tag(name)
+    facts = get_pretrained_cfg(model_name, tag)
+    weights = _weights(f"{model_name}/{tag}", facts, offline=offline)
+    try:
+        model, _, transform = open_clip.create_model_and_transforms(
+            model_name,
+            pretrained=str(weights),
+            force_quick_gelu=bool(facts.get("quick_gelu", False)),
+            image_mean=facts.get("mean"),
+            image_std=facts.get("std"),
+            image_interpolation=facts.get("interpolation"),
+            image_resize_mode=facts.get("resize_mode"),
+            pretrained_text=False,
+            weights_only=True,
+        )
+        tokens = open_clip.get_tokenizer(model_name)
+    except (RuntimeError, OSError, ValueError, ImportError) as error:
+        raise ModelError(f"The encoder {name!r} cannot be loaded: {_line(error)}") from error
+    return ClipEncoder(
+        name=f"{model_name}/{tag}",
+        model=place(model, device, dtype),
+        transform=transform,
+        tokens=lambda texts: tokens(list(texts)),
+        normalized=False,
+    )
+
+
+def place(model: Any, device: str, dtype: str) -> Any:
+    """The model on its device in its precision, set for inference."""
+    kind = resolve_device(device)
+    precision = torch_dtype(resolve_dtype(dtype, kind))
+    placed = model.to(kind, precision, memory_format=_LAYOUT)
+    return placed.eval().requires_grad_(requires_grad=False)
+
+
+def preprocessing(settings: Mapping[str, Any]) -> Callable[[Image], Tensor]:
+    """open_clip's inference transform for size, mean, std, interpolation and resize_mode."""
+    try:
+        transform: Callable[[Image], Tensor] = image_transform_v2(
+            PreprocessCfg(**settings), is_train=False
+        )
+    except (TypeError, AssertionError) as error:
+        raise ModelError(f"The encoder's preprocess settings are not valid: {error}.") from error
+    return transform
+
+
+def _resolve_tag(name: str) -> tuple[str, str]:
+    model_name, _, tag = name.partition("/")
+    tags = open_clip.list_pretrained_tags_by_model(model_name)
+    if not tags:
+        raise ModelError(f"open_clip has no pretrained weights for {model_name!r}.")
+    if not tag:
+        return model_name, "openai" if "openai" in tags else tags[0]
+    if tag not in tags:
+        near = difflib.get_close_matches(tag, tags, n=3, cutoff=0.3) or tags[:5]
+        raise ModelError(
+            f"{model_name!r} has no weights {tag!r}; some that it has: {', '.join(near)}."
+        )
+    return model_name, tag
+
+
+def _weights(name: str, facts: Mapping[str, Any], *, offline: bool) -> Path:
+    if offline:
+        path = _cached(facts)
+        if path is None:
+            raise ModelError(
+                f"The weights of {name!r} are not in the local cache and may not be fetched "
+                "offline; run once with network, or use the packaged encoder nano."
+            )
+        return path
+    try:
+        return Path(download_pretrained(dict(facts)))
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ModelError(
+            f"The weights of {name!r} cannot be fetched ({_line(error)}); "
+            "check the network, or use the packaged encoder nano."
+        ) from error
+
+
+def _cached(facts: Mapping[str, Any]) -> Path | None:
+    """Where an earlier run left the weights, found without any network access."""
+    from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - slow to import
+
+    repository, _, file = str(facts.get("hf_hub", "")).rpartition("/")
+    if repository:
+        names = [file] if file else ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
+        found = [try_to_load_from_cache(repository, each) for each in names]
+        return next((Path(path) for path in found if isinstance(path, str)), None)
+    path = Path.home() / ".cache" / "clip" / str(facts.get("url", "")).rpartition("/")[2]
+    return path if path.is_file() else None
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]
