@@ -138,8 +138,8 @@ RECIPES = {
         Recipe(
             name="nano-scratch",
             about="a fresh mapper and a fresh small GPT-2, for any encoder",
-            batch_size=128,
             learning_rate=2e-3,
+            warmup_steps=100,
             epochs=30,
         ),
     )

@@ -16,7 +16,7 @@ def demo(
     pictures: Annotated[int, typer.Option(min=10, help="Scenes to draw and learn from.")] = 3000,
     unseen: Annotated[int, typer.Option(min=1, help="Unseen scenes to be judged by.")] = 500,
     recipe: Annotated[str, typer.Option(help="nano goes on from the shipped model.")] = "nano",
-    steps: Annotated[int | None, typer.Option(min=1, help="Training steps.")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="Another seed draws other scenes.")] = 1,
     lanes: LanesNumber = 1,
     as_json: JsonFlag = False,

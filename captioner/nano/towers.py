@@ -50,7 +50,7 @@ class Pupil(nn.Module):
     """The towers, and linear heads that are thrown away once they have been taught.
 
     One head reads every attribute from either embedding; the other reads from each cell of the
-    image tower's 8 x 8 features what stands there, which is what makes shapes quick to learn.
+    image tower's 8 x 8 features what stands there.
     """
 
     def __init__(self, vocab_size: int) -> None:

@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--encoder", default="nano", help="nano or an encoder's folder")
     parser.add_argument("--recipe", default="nano-scratch")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=2400)
     parser.add_argument("--scenes", type=int, default=20_000)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--exam", type=int, default=500, help="unseen scenes to judge it by")
