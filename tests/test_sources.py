@@ -243,6 +243,7 @@ def test_flickr30k_gives_each_picture_its_captions_in_order(root_url: str) -> No
 
 LATE = '{"image":"b.jpg","captions":["other"],"late":3}\n'
 MORE = '{"path":"b.jpg","text":"other"}\n{"path":"a.jpg","text":"two"}\n'
+PACKED = gzip.compress(b'image,caption\na.jpg,"one, ""1"""\nb.jpg,other\na.jpg,two\n', mtime=0)
 
 
 @pytest.mark.parametrize(
@@ -256,7 +257,7 @@ MORE = '{"path":"b.jpg","text":"other"}\n{"path":"a.jpg","text":"two"}\n'
         ("wide.csv", 'path,caption_1,caption_2\na.jpg,"one, ""1""",two\nb.jpg,other,\n'),
         ("m.jsonl", '{"image":"a.jpg","captions":["one, \\"1\\"","two"]}\n' + LATE),
         ("n.ndjson", '{"text":"one, \\"1\\"","id":1,"path":"a.jpg"}\n\n' + MORE),
-        ("z.csv.gz", gzip.compress(b'image,caption\na.jpg,"one, ""1"""\nb.jpg,other\na.jpg,two\n')),
+        ("z.csv.gz", PACKED),
         ("lines.csv", '\r\nimage,caption\r\na.jpg,"one, ""1"""\nb.jpg,other\n\na.jpg,"\r\ntwo\n"'),
         ("bom.csv", '\ufeffimage,caption\na.jpg,"one, ""1"""\nb.jpg,other\na.jpg,two'),
     ],
