@@ -35,7 +35,7 @@ def train(
     with open_lanes(lanes.lanes, lanes.timeout):
         settled = in_lane("tasks.settings:settle_training", place, options, space, lanes.lanes)
         model = ModelName(options.out, settled.name)
-        job = TrainJob(root=root, name=model.name, version=model.version, encoder="")
+        job = TrainJob(root=root, name=model.name, version=model.version)
         stage = StageSummary(name="train", requested=1)
         run_stage(stage, train_model, [job], lanes=lanes.lanes)
     summary = Summary(command="train", root=root, stages=[stage])

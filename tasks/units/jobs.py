@@ -47,8 +47,6 @@ class TrainJob:
     name: str
     version: str
     """Folder of the settings, under ROOT/models/<name>."""
-    encoder: str
-    """Name of the encoder whose embeddings are read."""
 
     @property
     def label(self) -> str:
