@@ -23,6 +23,8 @@ class Caption:
     """The generated tokens without the stop token."""
     logprob: float
     """Sum of log-probabilities (nats) of the generated tokens, the stop token included."""
+    seed: int | None = None
+    """What its tokens were drawn from; None where nothing was drawn."""
 
     @property
     def n_tokens(self) -> int:
@@ -42,7 +44,10 @@ class Captioner(Protocol):
     def decoding(self) -> Decoding:
         """How captions are written when the caller does not say."""
 
-    def caption_embeddings(
-        self, image_BC: "Tensor", decoding: Decoding | None = None
-    ) -> Sequence[Caption]:
-        """One caption for each row of `image_BC`, in order."""
+    def candidates(
+        self, image_BC: "Tensor", decoding: Decoding, ids: Sequence[str] | None = None
+    ) -> list[list[Caption]]:
+        """`decoding.candidates` captions for each row of `image_BC`, in order.
+
+        Draws depend on `ids`, by default a hash of each embedding, and not on the batch.
+        """

@@ -51,14 +51,14 @@ class SizeCaptioner:
     encoder_spec = SIZE_CONFIG.encoder
     decoding: Decoding = SIZE_CONFIG.decoding
 
-    def caption_embeddings(
-        self, image_BC: Tensor, decoding: Decoding | None = None
-    ) -> list[Caption]:
+    def candidates(
+        self, image_BC: Tensor, decoding: Decoding, ids: Sequence[str] | None = None
+    ) -> list[list[Caption]]:
         """One sentence a row; the two tokens are width and height, certain (logprob 0)."""
-        del decoding
+        del decoding, ids
         if image_BC.ndim != 2 or image_BC.shape[1] != _DIM:
             raise ModelError(f"The model 'size' reads embeddings of width {_DIM}.")
-        return [_caption(row) for row in image_BC.float().tolist()]
+        return [[_caption(row)] for row in image_BC.float().tolist()]
 
 
 def _embed(width: int, height: int) -> Tensor:

@@ -3,8 +3,7 @@
 Shapes:  B batch   T sequence   D token embedding   V vocabulary
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,12 @@ from safetensors.torch import save
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, GPT2Config
-from transformers.utils import logging
 
 from captioner.errors import ModelError
+from captioner.quiet import quiet
 from captioner.tokens import read_tokenizer
 
-_AUTO: Any = AutoModelForCausalLM  # transformers' annotations of these two are wrong or absent
-_LOGGING: Any = logging
+_AUTO: Any = AutoModelForCausalLM  # transformers' annotations of it are wrong
 
 
 class LanguageModel(nn.Module):
@@ -30,12 +28,16 @@ class LanguageModel(nn.Module):
         super().__init__()
         self.network = network
         self.tokenizer = tokenizer
-        vocabulary = int(network.config.vocab_size)
-        if tokenizer.get_vocab_size() > vocabulary:
+        if tokenizer.get_vocab_size() > self.vocabulary:
             raise ModelError(
                 f"The tokenizer has {tokenizer.get_vocab_size()} tokens, the language model "
-                f"only {vocabulary}."
+                f"only {self.vocabulary}."
             )
+
+    @property
+    def vocabulary(self) -> int:
+        """Tokens that the network tells apart (V)."""
+        return int(self.network.config.vocab_size)
 
     @property
     def token_dim(self) -> int:
@@ -47,6 +49,18 @@ class LanguageModel(nn.Module):
         """The longest sequence the network can read, prefix included."""
         return int(self.network.config.max_position_embeddings)
 
+    @property
+    def position_table(self) -> Tensor | None:
+        """GPT-2's position embeddings position_TD, T being `positions`; None for other families."""
+        table = getattr(self.network.base_model, "wpe", None)
+        return None if table is None else table.weight
+
+    @property
+    def end_id(self) -> int | None:
+        """The token with which this family ends a text; None where its files name none."""
+        end = self.network.config.eos_token_id
+        return int(end[0]) if isinstance(end, list) else end
+
     def check_room(self, tokens: int) -> None:
         """Raise ModelError unless a sequence of so many tokens has positions."""
         if tokens > self.positions:
@@ -55,16 +69,12 @@ class LanguageModel(nn.Module):
                 f"{self.positions}; lower max_tokens."
             )
 
-    def embed(self, token_B: Tensor) -> Tensor:
-        """Embeddings of one token per row: token_B1D."""
-        return self.embed_rows(token_B[:, None])
-
-    def embed_rows(self, token_BT: Tensor) -> Tensor:
+    def embed(self, token_BT: Tensor) -> Tensor:
         """Embeddings token_BTD without positions, which the network adds itself."""
         embedded_BTD: Tensor = self.network.get_input_embeddings()(token_BT)
         return embedded_BTD
 
-    def step(self, inputs_BTD: Tensor, cache: Any = None) -> tuple[Tensor, Any]:
+    def read(self, inputs_BTD: Tensor, cache: Any) -> tuple[Tensor, Any]:
         """Read `inputs_BTD` after what `cache` holds: next_BV logits of the last one, cache."""
         output = self.network(
             inputs_embeds=inputs_BTD, past_key_values=cache, use_cache=True, logits_to_keep=1
@@ -125,7 +135,7 @@ def fresh_gpt2(tokenizer: Tokenizer, *, width: int, layers: int, positions: int)
 def load_language(folder: Path, dtype: torch.dtype = torch.float32) -> LanguageModel:
     """The model that `save` wrote into `folder`; raises ModelError if anything does not fit."""
     try:
-        with _quiet():
+        with quiet():
             network, found = _AUTO.from_pretrained(
                 folder / "lm",
                 dtype=dtype,
@@ -142,20 +152,3 @@ def load_language(folder: Path, dtype: torch.dtype = torch.float32) -> LanguageM
     if wrong:
         raise ModelError(f"{str(folder / 'lm')!r} does not fit its config.json: {wrong}.")
     return LanguageModel(network, read_tokenizer(folder / "tokenizer" / "tokenizer.json"))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers' progress bars and advice from the terminal of whoever uses us."""
-    level, bars = (
-        _LOGGING.get_verbosity(),
-        _LOGGING.is_progress_bar_enabled(),
-    )
-    _LOGGING.set_verbosity_error()
-    _LOGGING.disable_progress_bar()
-    try:
-        yield
-    finally:
-        _LOGGING.set_verbosity(level)
-        if bars:
-            _LOGGING.enable_progress_bar()

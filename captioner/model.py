@@ -7,8 +7,11 @@ transformers' layout and tokenizer/. Publishing it atomically is its caller's bu
 
 import json
 from collections.abc import Sequence
+from hashlib import blake2b
 from pathlib import Path
+from typing import Any, overload
 
+import numpy as np
 import torch
 from PIL.Image import Image
 from safetensors import SafetensorError
@@ -17,13 +20,15 @@ from torch import Tensor, nn
 
 from captioner.captions import Caption
 from captioner.configs import EncoderSpec, ModelConfig, read_config
-from captioner.decoding import Decoding
+from captioner.decoding import Decoding, Greedy
 from captioner.devices import resolve_device, resolve_dtype, torch_dtype
 from captioner.encoders import Encoder, load_encoder, spec_of
 from captioner.errors import ModelError
 from captioner.language import LanguageModel, load_language
 from captioner.mappers import Standardise, build_mapper
+from captioner.openings import opened
 from captioner.presets import find_model
+from captioner.wording import caption_of
 
 
 class CaptionModel(nn.Module):
@@ -40,6 +45,7 @@ class CaptionModel(nn.Module):
         self.standardise = Standardise(config.encoder.dim) if config.standardise else nn.Identity()
         self.mapper = build_mapper(config.mapper)
         self.language = language
+        self.opening = opened(language, config.opening)
 
     @property
     def encoder_spec(self) -> EncoderSpec:
@@ -67,16 +73,39 @@ class CaptionModel(nn.Module):
         prefix_BPD: Tensor = self.mapper(image_BC.to(weight.dtype))
         return prefix_BPD
 
-    @torch.inference_mode()
+    @overload
+    def caption_embeddings(
+        self, image_BC: Tensor, decoding: Greedy | None = None
+    ) -> list[Caption]: ...
+    @overload
+    def caption_embeddings(
+        self, image_BC: Tensor, decoding: Decoding
+    ) -> list[Caption] | list[list[Caption]]: ...
     def caption_embeddings(
         self, image_BC: Tensor, decoding: Decoding | None = None
-    ) -> list[Caption]:
-        """One caption for each row of `image_BC`, in order; `decoding` defaults to the model's."""
-        generated = (decoding or self.decoding).generate(self.language, self.prefix(image_BC))
-        return [
-            Caption(self.language.text(one.token_ids), one.token_ids, one.logprob)
-            for one in generated
-        ]
+    ) -> list[Caption] | list[list[Caption]]:
+        """One caption for each row of `image_BC`, in order; `decoding` defaults to the model's.
+
+        Where the decoding writes several captions an image (`Sample(n=5)`), a list for each row.
+        """
+        decoding = decoding or self.decoding
+        captions = self.candidates(image_BC, decoding)
+        return [row[0] for row in captions] if decoding.candidates == 1 else captions
+
+    @torch.inference_mode()
+    def candidates(
+        self, image_BC: Tensor, decoding: Decoding, ids: Sequence[str] | None = None
+    ) -> list[list[Caption]]:
+        """`decoding.candidates` captions for each row of `image_BC`, in order.
+
+        Draws depend on `ids`, by default a hash of each embedding, and not on the batch.
+        """
+        if ids is None:
+            ids = [blake2b(row.tobytes(), digest_size=16).hexdigest() for row in _rows(image_BC)]
+        prefix_BPD = self.prefix(image_BC)
+        rows = decoding.generate(self.opening, prefix_BPD, ids)
+        say = self.language.text
+        return [[caption_of(one, say, self.config.wording, decoding) for one in r] for r in rows]
 
     def caption_images(
         self,
@@ -84,8 +113,8 @@ class CaptionModel(nn.Module):
         *,
         encoder: Encoder | None = None,
         decoding: Decoding | None = None,
-    ) -> list[Caption]:
-        """One caption for each upright RGB picture, in order.
+    ) -> list[Caption] | list[list[Caption]]:
+        """One caption (or list of captions) for each upright RGB picture, in order.
 
         Without `encoder` the model's own is loaded. Raises ModelError if they do not match.
         """
@@ -94,7 +123,8 @@ class CaptionModel(nn.Module):
         if not pictures:
             return []
         pixels_BCHW = torch.stack([encoder.preprocess(picture) for picture in pictures])
-        return self.caption_embeddings(encoder.encode_images(pixels_BCHW), decoding)
+        image_BC = encoder.encode_images(pixels_BCHW)
+        return self.caption_embeddings(image_BC, decoding or self.decoding)
 
     def save(self, folder: Path, *, dtype: str = "float32") -> None:
         """Write the model into `folder`, which must be absent or empty, with weights as `dtype`."""
@@ -142,6 +172,10 @@ def check_match(model: EncoderSpec, given: EncoderSpec) -> None:
                 f"The model reads embeddings of the encoder {model.name!r} ({name} {wanted!r}), "
                 f"but these have {name} {found!r}; embed with the model's own encoder."
             )
+
+
+def _rows(image_BC: Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:
+    return image_BC.detach().to("cpu", torch.float32).contiguous().numpy()
 
 
 def _fill(model: CaptionModel, folder: Path) -> None:

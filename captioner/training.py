@@ -98,7 +98,7 @@ def caption_loss(model: CaptionModel, batch: Batch) -> tuple[Tensor, Tensor]:
     """
     prefix_BPD = model.prefix(batch.images)
     token_BT, length_B = batch.tokens.to(prefix_BPD.device), batch.lengths.to(prefix_BPD.device)
-    caption_BTD = model.language.embed_rows(token_BT)
+    caption_BTD = model.language.embed(token_BT)
     inputs = torch.cat([prefix_BPD, caption_BTD.to(prefix_BPD.dtype)], dim=1)
     columns = token_BT.shape[1] + 1
     logits_BTV = model.language.logits(inputs, last=columns)

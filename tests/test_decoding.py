@@ -106,7 +106,7 @@ def test_a_strategy_survives_json_with_its_stop_ids_as_a_tuple() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"strategy": "beam"}, "'beam' is not known"),
+        ({"strategy": "magic"}, "'magic' is not known"),
         ({"strategy": "greedy", "beams": 5}, "'greedy' are not valid"),
         ({"strategy": "greedy", "max_tokens": 0}, "at least 1, got 0"),
     ],

@@ -268,7 +268,7 @@ def test_the_fake_captioner_tells_each_pictures_size() -> None:
     pictures = [Image.new("RGB", size) for size in ((3, 5), (1023, 2049), (20000, 1))]
     pixels = torch.stack([encoder.preprocess(one) for one in pictures])
     image_BC = encoder.encode_images(pixels).half().float()  # as stored
-    texts = [caption.text for caption in fake.caption_embeddings(image_BC)]
+    texts = [row[0].text for row in fake.candidates(image_BC, fake.decoding)]
     assert texts == [f"A picture of {one.width} by {one.height} pixels." for one in pictures]
     check_match(fake.encoder_spec, spec_of(encoder))
     assert read_model_config("size").encoder == fake.encoder_spec

@@ -176,7 +176,7 @@ def test_the_loss_counts_caption_and_end_and_nothing_after(tmp_path: Path) -> No
     for row, text in enumerate(("ab", "a")):
         ids = tokens(text)
         prefix = model.prefix(both.images[row : row + 1])
-        embedded = model.language.embed_rows(torch.tensor([ids]))
+        embedded = model.language.embed(torch.tensor([ids]))
         network = model.language.network(inputs_embeds=torch.cat([prefix, embedded], dim=1))
         logits = network.logits[0, prefix.shape[1] - 1 :]
         target = torch.tensor([*ids, TOKENIZER.token_to_id(END)])

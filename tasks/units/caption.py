@@ -40,13 +40,15 @@ class Writer:
     scorer: Encoder | None
     batch_size: int
 
-    def write(self, image_NC: torch.Tensor) -> list[Caption]:
-        """One caption a row; batches always start at the same rows."""
-        captions: list[Caption] = []
-        for image_BC in torch.split(image_NC, self.batch_size):
-            captions += self.captioner.caption_embeddings(image_BC, self.decoding)
+    def write(self, image_NC: torch.Tensor, ids: list[str]) -> list[list[Caption]]:
+        """The captions of each row; batches always start at the same rows."""
+        rows: list[list[Caption]] = []
+        size = max(1, self.batch_size // self.decoding.candidates)
+        for at in range(0, len(image_NC), size):
+            image_BC = image_NC[at : at + size]
+            rows += self.captioner.candidates(image_BC, self.decoding, ids[at : at + size])
             tick("caption", len(image_BC))
-        return captions
+        return rows
 
     def score(self, texts: list[str | None], image_NC: torch.Tensor) -> list[float | None]:
         """The cosine of each text and its image, None where there is no text or no scorer."""
@@ -150,31 +152,56 @@ def _fill(rows: list[dict[str, Any]], image_NC: torch.Tensor, writer: Writer) ->
     if not fine:
         return
     image_NC = image_NC[fine]
-    captions = writer.write(image_NC)
-    scores = writer.score([caption.text for caption in captions], image_NC)
+    ids = [
+        rows[number]["sha256"] or f"{rows[number]['shard']}/{rows[number]['key']}"
+        for number in fine
+    ]
+    written = [_distinct(row) for row in writer.write(image_NC, ids)]
+    owner = [at for at, row in enumerate(written) for _ in row]
+    scores = iter(writer.score([one.text for row in written for one in row], image_NC[owner]))
     originals = writer.score([rows[number]["orig_caption"] for number in fine], image_NC)
-    for number, caption, score, original in zip(fine, captions, scores, originals, strict=True):
-        rows[number] |= _captioned_columns(caption, score, original)
+    for number, captions, original in zip(fine, written, originals, strict=True):
+        ranked = _best_first([_candidate(one, next(scores)) for one in captions])
+        rows[number] |= _captioned_columns(ranked, original)
 
 
-def _captioned_columns(
-    caption: Caption, score: float | None, original: float | None
-) -> dict[str, Any]:
-    if not isfinite(caption.logprob):
-        detail = "the log-probability is not finite"
-        return {"status": "error", "error_code": "model_error", "error_detail": detail}
-    candidate = {
+def _id(row: dict[str, Any]) -> str:
+    """What draws for this image depend on: its bytes, or its place where nobody saw those."""
+    return str(row["sha256"] or f"{row['shard']}/{row['key']}")
+
+
+def _distinct(captions: list[Caption]) -> list[Caption]:
+    """The captions of one image without those that say again what an earlier one says."""
+    return list({caption.text: caption for caption in reversed(captions)}.values())[::-1]
+
+
+def _candidate(caption: Caption, score: float | None) -> dict[str, Any]:
+    return {
         "text": caption.text,
         "logprob": caption.logprob,
         "n_tokens": caption.n_tokens,
         "clip_sim": score,
-        "seed": None,
+        "seed": caption.seed,
     }
+
+
+def _best_first(candidates: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """By clip_sim where there is one, else by log-probability, which has to be finite."""
+    sound = [one for one in candidates if isfinite(one["logprob"])]
+    by = "logprob" if any(one["clip_sim"] is None for one in sound) else "clip_sim"
+    return sorted(sound, key=lambda one: -one[by])
+
+
+def _captioned_columns(ranked: list[dict[str, Any]], original: float | None) -> dict[str, Any]:
+    if not ranked:
+        detail = "the log-probability is not finite"
+        return {"status": "error", "error_code": "model_error", "error_detail": detail}
+    best = ranked[0]
     return {
-        "caption": caption.text,
-        "caption_logprob": caption.logprob,
-        "n_tokens": caption.n_tokens,
-        "clip_sim": score,
+        "caption": best["text"],
+        "caption_logprob": best["logprob"],
+        "n_tokens": best["n_tokens"],
+        "clip_sim": best["clip_sim"],
         "orig_clip_sim": original,
-        "captions": [candidate],
+        "captions": ranked,
     }
