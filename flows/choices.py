@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tasks.options import ComputeOptions, LaneOptions
+from tasks.options import ComputeOptions, DecodeOptions, LaneOptions
 
 if TYPE_CHECKING:
     from tasks.ingest import IngestOptions
@@ -35,6 +35,36 @@ ModelEncoder = Annotated[
 ]
 MaxTokens = Annotated[
     int | None, typer.Option(min=1, help="Cut captions here; by default the model's own length.")
+]
+Decode = Annotated[
+    str,
+    typer.Option(
+        "--decode", help="greedy, beam, clipcap, sample, top-k or top-p; else the model's own."
+    ),
+]
+Samples = Annotated[
+    int | None, typer.Option(min=1, help="Captions drawn for each picture; all are kept.")
+]
+SampleSeed = Annotated[
+    int | None, typer.Option("--sample-seed", min=0, help="Another seed draws other captions.")
+]
+DecodeSettings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="A setting of the decoding, such as beams=3; repeatable.",
+    ),
+]
+Feature = Annotated[
+    str, typer.Option(help="projected: shared with texts; pooled: before the projection.")
+]
+Normalized = Annotated[
+    bool | None,
+    typer.Option(
+        "--normalized/--not-normalized",
+        help="Whether embeddings get length 1; by default the encoder's own way.",
+    ),
 ]
 Score = Annotated[
     bool | None,
@@ -92,6 +122,23 @@ def compute(
         os.environ["HF_HUB_OFFLINE"] = "1"
     return ComputeOptions(
         device=device, dtype=dtype, batch_size=batch_size, threads=threads, offline=offline
+    )
+
+
+def decoding(
+    name: str,
+    samples: int | None,
+    seed: int | None,
+    max_tokens: int | None,
+    settings: list[str] | None,
+) -> DecodeOptions:
+    """The choices on how tokens are chosen."""
+    return DecodeOptions(
+        name=name,
+        samples=samples,
+        seed=seed,
+        max_tokens=max_tokens,
+        settings=tuple(settings or ()),
     )
 
 

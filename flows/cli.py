@@ -11,9 +11,12 @@ from captioner.errors import CaptionerError
 from flows.choices import (
     Batch,
     CaptionColumns,
+    Decode,
+    DecodeSettings,
     Device,
     Dtype,
     Encoder,
+    Feature,
     Images,
     JsonFlag,
     LanesNumber,
@@ -21,6 +24,7 @@ from flows.choices import (
     MaxTokens,
     Model,
     ModelEncoder,
+    Normalized,
     Offline,
     OutName,
     PathColumn,
@@ -29,6 +33,8 @@ from flows.choices import (
     Resize,
     RootUrl,
     RunName,
+    Samples,
+    SampleSeed,
     SamplesPerShard,
     Score,
     Seed,
@@ -37,6 +43,7 @@ from flows.choices import (
     Threads,
     Timeout,
     compute,
+    decoding,
     ingest_options,
     on_lanes,
 )
@@ -59,7 +66,11 @@ def run(
     model: Model = "nano",
     run_name: RunName = "",
     encoder: ModelEncoder = "",
+    decode: Decode = "",
+    samples: Samples = None,
+    sample_seed: SampleSeed = None,
     max_tokens: MaxTokens = None,
+    settings: DecodeSettings = None,
     score: Score = None,
     batch: Batch = "",
     samples_per_shard: SamplesPerShard = 10_000,
@@ -88,7 +99,7 @@ def run(
             model=model,
             run=run_name,
             encoder=encoder,
-            max_tokens=max_tokens,
+            decode=decoding(decode, samples, sample_seed, max_tokens, settings),
             score=score,
             compute=compute(device, dtype, batch_size, threads, offline=offline),
         ),
@@ -129,6 +140,8 @@ def shard(
 def embed(
     root: RootUrl,
     encoder: Encoder = "nano",
+    feature: Feature = "projected",
+    normalized: Normalized = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     batch_size: Pictures = None,
@@ -144,7 +157,10 @@ def embed(
     from tasks.options import EmbedOptions
 
     options = EmbedOptions(
-        encoder=encoder, compute=compute(device, dtype, batch_size, threads, offline=offline)
+        encoder=encoder,
+        feature=feature,
+        normalized=normalized,
+        compute=compute(device, dtype, batch_size, threads, offline=offline),
     )
     summary = embed_command(root, options, on_lanes(lanes, timeout, max_failed_shards))
     finish(summary, as_json=as_json)
@@ -156,7 +172,11 @@ def caption(
     model: Model = "nano",
     run_name: RunName = "",
     encoder: ModelEncoder = "",
+    decode: Decode = "",
+    samples: Samples = None,
+    sample_seed: SampleSeed = None,
     max_tokens: MaxTokens = None,
+    settings: DecodeSettings = None,
     score: Score = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -176,7 +196,7 @@ def caption(
         model=model,
         run=run_name,
         encoder=encoder,
-        max_tokens=max_tokens,
+        decode=decoding(decode, samples, sample_seed, max_tokens, settings),
         score=score,
         compute=compute(device, dtype, batch_size, threads, offline=offline),
     )

@@ -8,9 +8,10 @@ import logging
 from dataclasses import asdict, replace
 from typing import Any
 
-from captioner.configs import EncoderSpec
+from captioner.configs import EncoderSpec, Form
+from captioner.decoding import Decoding, changed_decoding
 from captioner.devices import Numerics, resolve_numerics
-from captioner.encoders import encoder_digest, load_encoder, spec_of
+from captioner.encoders import encoder_digest, load_encoder, normalizes, spec_of
 from captioner.errors import ModelError
 from captioner.presets import PRESETS, model_digest, read_model_config
 from captioner.recipes import find_recipe
@@ -21,6 +22,7 @@ from storage.layout import Root, plain_name
 from storage.models import find_trained, model_folder, model_settings
 from storage.schema import SCHEMA_VERSION
 from storage.settled import Settled
+from tasks.assignments import assignments
 from tasks.options import CaptionOptions, ComputeOptions, EmbedOptions, TrainOptions
 
 _log = logging.getLogger(__name__)
@@ -34,8 +36,13 @@ CAPTION_VERSION = 1
 
 def embedding_for(root: Root, options: CaptionOptions) -> EmbedOptions:
     """The embeddings that a model reads, computed as its captions are."""
-    encoder = options.encoder or model_encoder(root, options.model).name
-    return EmbedOptions(encoder=encoder, compute=options.compute)
+    spec = model_encoder(root, options.model)
+    return EmbedOptions(
+        encoder=options.encoder or spec.name,
+        feature=spec.feature,
+        normalized=spec.normalized,
+        compute=options.compute,
+    )
 
 
 def caption_sources(root: Root, options: CaptionOptions, settled: Settled) -> tuple[str, str]:
@@ -46,9 +53,12 @@ def caption_sources(root: Root, options: CaptionOptions, settled: Settled) -> tu
 
 def embed_request(options: EmbedOptions) -> dict[str, Any]:
     """What decides the embeddings, as asked."""
+    own = normalizes(options.encoder)
     return {
         "stage": "embed",
         "encoder": encoder_digest(options.encoder, offline=options.compute.offline),
+        "feature": options.feature,
+        "normalized": own if options.normalized is None else options.normalized,
         "value": options.value,
         "device": options.compute.device,
         "dtype": options.compute.dtype,
@@ -69,7 +79,8 @@ def settle_embeddings(root: Root, options: EmbedOptions, lanes: int) -> Settled:
 
     def resolve() -> dict[str, Any]:
         compute = options.compute
-        encoder = load_encoder(options.encoder, device="cpu", offline=compute.offline)
+        form = Form(options.feature, options.normalized)
+        encoder = load_encoder(options.encoder, form, device="cpu", offline=compute.offline)
         numerics = _numerics(compute, lanes)
         spec = asdict(spec_of(encoder))
         return {
@@ -151,7 +162,7 @@ def caption_request(root: Root, options: CaptionOptions, space: Settled) -> dict
         "stage": "caption",
         "model": model_digest(locate_model(root, options.model)),
         "embeddings": space.fingerprint,
-        "max_tokens": options.max_tokens,
+        "decoding": decoding_for(root, options).to_json(),
         "score": options.score,
         "device": options.compute.device,
         "dtype": options.compute.dtype,
@@ -159,6 +170,18 @@ def caption_request(root: Root, options: CaptionOptions, space: Settled) -> dict
         "threads": options.compute.threads,
         "versions": [SCHEMA_VERSION, CAPTION_VERSION],
     }
+
+
+def decoding_for(root: Root, options: CaptionOptions) -> Decoding:
+    """How the model's captions are written, with what `options` change; no torch."""
+    chosen = options.decode
+    settings = assignments(chosen.settings)
+    given = {"n": chosen.samples, "seed": chosen.seed, "max_tokens": chosen.max_tokens}
+    settings |= {name: value for name, value in given.items() if value is not None}
+    default = read_model_config(locate_model(root, options.model)).decoding
+    drawn = chosen.samples is not None and default.candidates == 1
+    name = chosen.name or ("top-p" if drawn else "")
+    return changed_decoding(default, name, settings)
 
 
 def find_run(root: Root, options: CaptionOptions, space: Settled) -> Settled | None:
@@ -175,15 +198,12 @@ def settle_run(root: Root, options: CaptionOptions, space: Settled, lanes: int) 
     def resolve() -> dict[str, Any]:
         compute = options.compute
         numerics = _numerics(compute, lanes)
-        decoding = config.decoding.to_json()
-        if options.max_tokens is not None:
-            decoding["max_tokens"] = options.max_tokens
         return {
             "stage": "caption",
             "model": _label(root, options.model),
             "weights": request["model"],
             "embeddings": {"space": space.name, "fingerprint": space.fingerprint},
-            "decoding": decoding,
+            "decoding": request["decoding"],
             "scorer": _scorer(space, options),
             "numerics": asdict(numerics),
             "versions": request["versions"],
@@ -201,11 +221,16 @@ def check_space(wanted: EncoderSpec, space: Settled) -> None:
     """Raise ModelError, naming what differs, unless the embeddings are those a model reads."""
     given = {"name": space.resolved["encoder"], **space.resolved}
     for name, value in asdict(wanted).items():
-        if given[name] != value:
+        if given[name] != value and (wanted.name or name != "name"):
             raise ModelError(
                 f"The model reads embeddings with {name} {value!r}, but {space.name!r} has "
                 f"{given[name]!r}: embed with --encoder {wanted.name}."
             )
+
+
+def space_form(space: Settled) -> Form:
+    """In which form the embeddings of `space` are."""
+    return Form(str(space.resolved["feature"]), bool(space.resolved["normalized"]))
 
 
 def _label(root: Root, model: str) -> str:
@@ -221,7 +246,8 @@ def _scorer(space: Settled, options: CaptionOptions) -> str:
         return ""
     name = str(space.resolved["encoder"])
     try:
-        load_encoder(options.encoder or name, device="cpu", offline=options.compute.offline)
+        form, offline = space_form(space), options.compute.offline
+        load_encoder(options.encoder or name, form, device="cpu", offline=offline)
     except ModelError as error:
         if options.score:
             raise

@@ -5,7 +5,6 @@ Shapes:  B batch   N rows   C embedding
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from math import isfinite
 from typing import Any
 
@@ -14,9 +13,8 @@ import torch
 
 from captioner.captions import Caption, Captioner
 from captioner.decoding import Decoding, decoding_from_json
-from captioner.devices import Numerics, use_threads
-from captioner.encoders import Encoder, load_encoder
-from captioner.presets import load_captioner
+from captioner.devices import Numerics
+from captioner.encoders import Encoder
 from captioner.scoring import clip_similarities
 from storage.captions import caption_store, run_settings
 from storage.embeddings import embedding_settings, embedding_store, embedding_values
@@ -28,7 +26,9 @@ from storage.schema import CAPTIONS, with_facts
 from storage.settled import Settled
 from storage.shards import ShardStore
 from tasks.progress import tick
+from tasks.settings import space_form
 from tasks.units.jobs import CaptionJob
+from tasks.units.loaded import captioner_in_lane, encoder_in_lane
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,8 @@ def caption_shard(job: CaptionJob) -> Receipt:
     if settled is None or space is None:
         raise ConfigurationError(f"run {job.run!r} has no settings, or its embeddings are gone")
     numerics = Numerics(**settled.resolved["numerics"])
-    captioner, scorer = models_in_lane(job.model, job.encoder, numerics)
+    captioner = captioner_in_lane(job.model, numerics)
+    scorer = encoder_in_lane(job.encoder, space_form(space), numerics) if job.encoder else None
     decoding = decoding_from_json(settled.resolved["decoding"])
     writer = Writer(captioner, decoding, scorer, numerics.batch_size)
     tables = captioned(_pairs(root, shard, space), writer, str(shard))
@@ -80,17 +81,6 @@ def caption_shard(job: CaptionJob) -> Receipt:
     return caption_store(root, settled).commit(
         shard, tables, schema, caption_inputs(root, shard, space)
     )
-
-
-@lru_cache(maxsize=2)
-def models_in_lane(
-    model: str, encoder: str, numerics: Numerics
-) -> tuple[Captioner, Encoder | None]:
-    """Captioner and scorer, loaded once in this process."""
-    use_threads(numerics.threads)
-    captioner = load_captioner(model, device=numerics.device, dtype=numerics.dtype)
-    scorer = load_encoder(encoder, device=numerics.device) if encoder else None
-    return captioner, scorer
 
 
 def caption_inputs(root: Root, shard: ShardName, space: Settled) -> tuple[FileFacts, ...]:
