@@ -33,12 +33,14 @@ from flows.choices import (
     Score,
     Seed,
     Source,
+    Split,
     Steps,
     Threads,
     Timeout,
     compute,
     ingest_options,
     on_lanes,
+    table_options,
 )
 from flows.cli_more import more
 from storage.errors import StorageError
@@ -67,6 +69,7 @@ def run(
     images: Images = "",
     path_column: PathColumn = "",
     caption_columns: CaptionColumns = None,
+    split: Split = "",
     device: Device = "auto",
     dtype: Dtype = "auto",
     batch_size: Pictures = None,
@@ -81,6 +84,7 @@ def run(
     from flows.commands import finish, run_command
     from tasks.options import CaptionOptions
 
+    table = table_options(images, path_column, caption_columns, split)
     summary = run_command(
         source,
         root,
@@ -92,7 +96,7 @@ def run(
             score=score,
             compute=compute(device, dtype, batch_size, threads, offline=offline),
         ),
-        ingest_options(batch, (samples_per_shard, resize), images, path_column, caption_columns),
+        ingest_options(batch, samples_per_shard, resize, table),
         on_lanes(lanes, timeout, max_failed_shards),
     )
     finish(summary, as_json=as_json)
@@ -108,6 +112,7 @@ def shard(
     images: Images = "",
     path_column: PathColumn = "",
     caption_columns: CaptionColumns = None,
+    split: Split = "",
     lanes: LanesNumber = 1,
     timeout: Timeout = 3600.0,
     max_failed_shards: MaxFailed = 0,
@@ -116,10 +121,11 @@ def shard(
     """Cut what is new in SOURCE into webdataset tars under ROOT."""
     from flows.commands import finish, shard_command
 
+    table = table_options(images, path_column, caption_columns, split)
     summary = shard_command(
         source,
         root,
-        ingest_options(batch, (samples_per_shard, resize), images, path_column, caption_columns),
+        ingest_options(batch, samples_per_shard, resize, table),
         on_lanes(lanes, timeout, max_failed_shards),
     )
     finish(summary, as_json=as_json)
