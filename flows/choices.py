@@ -34,6 +34,19 @@ Encoder = Annotated[
 ModelEncoder = Annotated[
     str, typer.Option("--encoder", help="Folder of the model's encoder, if it is a local one.")
 ]
+Embeddings = Annotated[
+    str, typer.Option(help="Embeddings of others to read: a folder with img_emb/ and metadata/.")
+]
+EmbeddingScale = Annotated[
+    float | None,
+    typer.Option(help="Multiplies embeddings of length 1, for a model trained on others."),
+]
+StoredEncoder = Annotated[
+    str,
+    typer.Option(
+        "--encoder", help="As for embed, by default nano; with --embeddings: what made those."
+    ),
+]
 MaxTokens = Annotated[
     int | None, typer.Option(min=1, help="Cut captions here; by default the model's own length.")
 ]

@@ -13,6 +13,8 @@ from flows.choices import (
     CaptionColumns,
     Device,
     Dtype,
+    Embeddings,
+    EmbeddingScale,
     Encoder,
     Images,
     JsonFlag,
@@ -35,6 +37,7 @@ from flows.choices import (
     Source,
     Split,
     Steps,
+    StoredEncoder,
     Threads,
     Timeout,
     compute,
@@ -162,6 +165,8 @@ def caption(
     model: Model = "nano",
     run_name: RunName = "",
     encoder: ModelEncoder = "",
+    embeddings: Embeddings = "",
+    embedding_scale: EmbeddingScale = None,
     max_tokens: MaxTokens = None,
     score: Score = None,
     device: Device = "auto",
@@ -182,6 +187,8 @@ def caption(
         model=model,
         run=run_name,
         encoder=encoder,
+        embeddings=embeddings,
+        embedding_scale=embedding_scale,
         max_tokens=max_tokens,
         score=score,
         compute=compute(device, dtype, batch_size, threads, offline=offline),
@@ -197,7 +204,8 @@ def train(
     out: OutName = "model",
     steps: Steps = None,
     seed: Seed = 0,
-    encoder: Encoder = "nano",
+    encoder: StoredEncoder = "",
+    embeddings: Embeddings = "",
     device: Device = "auto",
     threads: Threads = None,
     lanes: LanesNumber = 1,
@@ -214,9 +222,12 @@ def train(
         out=out,
         steps=steps,
         seed=seed,
+        embeddings=embeddings,
+        encoder=encoder,
         compute=compute(device, "auto", None, threads, offline=offline),
     )
-    summary = train_command(root, options, EmbedOptions(encoder=encoder), on_lanes(lanes, timeout))
+    made = EmbedOptions(encoder=encoder or "nano")
+    summary = train_command(root, options, made, on_lanes(lanes, timeout))
     finish(summary, as_json=as_json)
 
 
