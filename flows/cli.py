@@ -15,6 +15,8 @@ from flows.choices import (
     DecodeSettings,
     Device,
     Dtype,
+    Embeddings,
+    EmbeddingScale,
     Encoder,
     Feature,
     Images,
@@ -39,13 +41,16 @@ from flows.choices import (
     Score,
     Seed,
     Source,
+    Split,
     Steps,
+    StoredEncoder,
     Threads,
     Timeout,
     compute,
     decoding,
     ingest_options,
     on_lanes,
+    table_options,
 )
 from flows.cli_more import more
 from storage.errors import StorageError
@@ -78,6 +83,7 @@ def run(
     images: Images = "",
     path_column: PathColumn = "",
     caption_columns: CaptionColumns = None,
+    split: Split = "",
     device: Device = "auto",
     dtype: Dtype = "auto",
     batch_size: Pictures = None,
@@ -92,6 +98,7 @@ def run(
     from flows.commands import finish, run_command
     from tasks.options import CaptionOptions
 
+    table = table_options(images, path_column, caption_columns, split)
     summary = run_command(
         source,
         root,
@@ -103,7 +110,7 @@ def run(
             score=score,
             compute=compute(device, dtype, batch_size, threads, offline=offline),
         ),
-        ingest_options(batch, (samples_per_shard, resize), images, path_column, caption_columns),
+        ingest_options(batch, samples_per_shard, resize, table),
         on_lanes(lanes, timeout, max_failed_shards),
     )
     finish(summary, as_json=as_json)
@@ -119,6 +126,7 @@ def shard(
     images: Images = "",
     path_column: PathColumn = "",
     caption_columns: CaptionColumns = None,
+    split: Split = "",
     lanes: LanesNumber = 1,
     timeout: Timeout = 3600.0,
     max_failed_shards: MaxFailed = 0,
@@ -127,10 +135,11 @@ def shard(
     """Cut what is new in SOURCE into webdataset tars under ROOT."""
     from flows.commands import finish, shard_command
 
+    table = table_options(images, path_column, caption_columns, split)
     summary = shard_command(
         source,
         root,
-        ingest_options(batch, (samples_per_shard, resize), images, path_column, caption_columns),
+        ingest_options(batch, samples_per_shard, resize, table),
         on_lanes(lanes, timeout, max_failed_shards),
     )
     finish(summary, as_json=as_json)
@@ -172,6 +181,8 @@ def caption(
     model: Model = "nano",
     run_name: RunName = "",
     encoder: ModelEncoder = "",
+    embeddings: Embeddings = "",
+    embedding_scale: EmbeddingScale = None,
     decode: Decode = "",
     samples: Samples = None,
     sample_seed: SampleSeed = None,
@@ -197,6 +208,8 @@ def caption(
         run=run_name,
         encoder=encoder,
         decode=decoding(decode, samples, sample_seed, max_tokens, settings),
+        embeddings=embeddings,
+        embedding_scale=embedding_scale,
         score=score,
         compute=compute(device, dtype, batch_size, threads, offline=offline),
     )
@@ -211,7 +224,8 @@ def train(
     out: OutName = "model",
     steps: Steps = None,
     seed: Seed = 0,
-    encoder: Encoder = "nano",
+    encoder: StoredEncoder = "",
+    embeddings: Embeddings = "",
     device: Device = "auto",
     threads: Threads = None,
     lanes: LanesNumber = 1,
@@ -228,9 +242,12 @@ def train(
         out=out,
         steps=steps,
         seed=seed,
+        embeddings=embeddings,
+        encoder=encoder,
         compute=compute(device, "auto", None, threads, offline=offline),
     )
-    summary = train_command(root, options, EmbedOptions(encoder=encoder), on_lanes(lanes, timeout))
+    made = EmbedOptions(encoder=encoder or "nano")
+    summary = train_command(root, options, made, on_lanes(lanes, timeout))
     finish(summary, as_json=as_json)
 
 

@@ -14,6 +14,7 @@ from tasks.ingest import IngestOptions
 from tasks.options import CaptionOptions, EmbedOptions
 from tasks.outstanding import Outstanding, to_cut, uncaptioned, unembedded
 from tasks.settings import embedding_for, find_embeddings, find_run
+from tasks.spaces import find_caption_space
 
 
 def finished_run(
@@ -59,7 +60,7 @@ def finished_captions(
 ) -> Summary | None:
     """Whether every embedded shard has its captions; sums the run up if only that is missing."""
     place = open_root(root)
-    space = find_embeddings(place, embeddings)
+    space = find_caption_space(place, options, embeddings)
     settled = space and find_run(place, options, space)
     if space is None or settled is None:
         return None

@@ -63,6 +63,10 @@ class CaptionOptions:
     decode: DecodeOptions = DecodeOptions()
     score: bool | None = None
     """Score captions against their pictures: None if the text tower is at hand, True insists."""
+    embeddings: str = ""
+    """A folder of embeddings in clip-retrieval's layout to caption; empty is the root's own."""
+    embedding_scale: float | None = None
+    """Multiplies stored embeddings of length 1 for a model that was trained on others."""
     compute: ComputeOptions = ComputeOptions()
 
 
@@ -78,6 +82,10 @@ class TrainOptions:
     """Optimiser steps; None is the recipe's own."""
     seed: int = 0
     """Another seed gives another model of the same quality."""
+    embeddings: str = ""
+    """A folder of embeddings in clip-retrieval's layout to learn from; empty is the root's own."""
+    encoder: str = ""
+    """What made the stored embeddings, if you know it; the model will bear the name."""
     compute: ComputeOptions = ComputeOptions()
 
 

@@ -16,10 +16,11 @@ from captioner.errors import ModelError
 from captioner.presets import PRESETS, model_digest, read_model_config
 from captioner.recipes import find_recipe
 from storage.captions import run_settings
-from storage.embeddings import embedding_settings, embedding_store
+from storage.embeddings import embedding_settings
 from storage.fingerprint import fingerprint
 from storage.layout import Root, plain_name
 from storage.models import find_trained, model_folder, model_settings
+from storage.reading import embedding_source, is_stored
 from storage.schema import SCHEMA_VERSION
 from storage.settled import Settled
 from tasks.assignments import assignments
@@ -99,16 +100,11 @@ def settle_embeddings(root: Root, options: EmbedOptions, lanes: int) -> Settled:
 def train_request(root: Root, options: TrainOptions, space: Settled) -> dict[str, Any]:
     """What decides a trained model, as asked: recipe, examples, first weights."""
     recipe = find_recipe(options.recipe).changed(_changes(options))
-    store = embedding_store(root, space)
-    receipts = [
-        record.receipt for batch in store.batches() for record in store.receipts(batch).values()
-    ]
-    examples = [[file.sha256 for file in receipt.files + receipt.inputs] for receipt in receipts]
     return {
         "stage": "train",
         "recipe": recipe.to_json(),
         "start": model_digest(recipe.start) if recipe.start else "",
-        "examples": fingerprint({"examples": examples}),
+        "examples": fingerprint({"examples": embedding_source(root, space).hashes()}),
         "embeddings": space.fingerprint,
         "device": options.compute.device,
         "threads": options.compute.threads,
@@ -158,7 +154,9 @@ def locate_model(root: Root, model: str) -> str:
 
 def caption_request(root: Root, options: CaptionOptions, space: Settled) -> dict[str, Any]:
     """What decides the captions, as asked."""
+    scale = {"embedding_scale": options.embedding_scale} if options.embedding_scale else {}
     return {
+        **scale,
         "stage": "caption",
         "model": model_digest(locate_model(root, options.model)),
         "embeddings": space.fingerprint,
@@ -193,7 +191,11 @@ def settle_run(root: Root, options: CaptionOptions, space: Settled, lanes: int) 
     """The run for `options`, resolved for this machine if it is new."""
     request = caption_request(root, options, space)
     config = read_model_config(locate_model(root, options.model))
-    check_space(config.encoder, space)
+    read: dict[str, Any] = {"space": space.name, "fingerprint": space.fingerprint}
+    if options.embedding_scale:
+        read |= {"scale": options.embedding_scale}
+    if not is_stored(space):
+        check_space(config.encoder, space)
 
     def resolve() -> dict[str, Any]:
         compute = options.compute
@@ -202,7 +204,7 @@ def settle_run(root: Root, options: CaptionOptions, space: Settled, lanes: int) 
             "stage": "caption",
             "model": _label(root, options.model),
             "weights": request["model"],
-            "embeddings": {"space": space.name, "fingerprint": space.fingerprint},
+            "embeddings": read,
             "decoding": request["decoding"],
             "scorer": _scorer(space, options),
             "numerics": asdict(numerics),

@@ -11,7 +11,10 @@ import pytest
 from collections_of_pictures import draw_sizes
 
 REPOSITORY = Path(__file__).parent.parent
-PAGES = ["README.md", "docs/captioning.md", "docs/reading.md", "docs/training.md"]
+PAGES = [
+    *("README.md", "docs/captioning.md", "docs/reading.md", "docs/training.md"),
+    "docs/embeddings.md",
+]
 FENCE = re.compile(r"^```(sh|python)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 NIGHTCAP = [sys.executable, "-W", "ignore", "-c", "from flows.cli import main; main()"]
 

@@ -17,14 +17,14 @@ from captioner.devices import Numerics
 from captioner.encoders import Encoder
 from captioner.scoring import clip_similarities
 from storage.captions import caption_store, run_settings
-from storage.embeddings import embedding_settings, embedding_store, embedding_values
-from storage.errors import ConfigurationError, ShardError
-from storage.layout import Root, ShardName, open_root
+from storage.embeddings import embedding_values
+from storage.errors import ConfigurationError
+from storage.layout import ShardName, open_root
 from storage.parquet import rows_to_table
-from storage.receipts import FileFacts, Receipt
+from storage.reading import embedding_source, read_space
+from storage.receipts import Receipt
 from storage.schema import CAPTIONS, with_facts
 from storage.settled import Settled
-from storage.shards import ShardStore
 from tasks.progress import tick
 from tasks.settings import space_form
 from tasks.units.jobs import CaptionJob
@@ -39,6 +39,8 @@ class Writer:
     decoding: Decoding
     scorer: Encoder | None
     batch_size: int
+    scale: float = 1.0
+    """Multiplies stored embeddings, for a model that was not trained on normalised ones."""
 
     def write(self, image_NC: torch.Tensor, ids: list[str]) -> list[list[Caption]]:
         """The captions of each row; batches always start at the same rows."""
@@ -68,25 +70,19 @@ def caption_shard(job: CaptionJob) -> Receipt:
     """The receipt of the shard's captions, made now."""
     root, shard = open_root(job.root), ShardName.parse(job.shard)
     settled = run_settings(root).read(job.run)
-    space = settled and embedding_settings(root).read(settled.resolved["embeddings"]["space"])
+    space = settled and read_space(root, settled.resolved["embeddings"]["space"])
     if settled is None or space is None:
         raise ConfigurationError(f"run {job.run!r} has no settings, or its embeddings are gone")
     numerics = Numerics(**settled.resolved["numerics"])
     captioner = captioner_in_lane(job.model, numerics)
     scorer = encoder_in_lane(job.encoder, space_form(space), numerics) if job.encoder else None
     decoding = decoding_from_json(settled.resolved["decoding"])
-    writer = Writer(captioner, decoding, scorer, numerics.batch_size)
-    tables = captioned(_pairs(root, shard, space), writer, str(shard))
+    scale = float(settled.resolved["embeddings"].get("scale", 1.0))
+    writer = Writer(captioner, decoding, scorer, numerics.batch_size, scale)
+    rows = embedding_source(root, space).open(shard)
+    tables = captioned(rows, writer, str(shard))
     schema = with_facts(CAPTIONS, run_facts(settled))
-    return caption_store(root, settled).commit(
-        shard, tables, schema, caption_inputs(root, shard, space)
-    )
-
-
-def caption_inputs(root: Root, shard: ShardName, space: Settled) -> tuple[FileFacts, ...]:
-    """The files that a shard's captions are made from: its embeddings and what those were."""
-    receipt = embedding_store(root, space).receipt(shard)
-    return (*receipt.files, *receipt.inputs)
+    return caption_store(root, settled).commit(shard, tables, schema, rows.inputs)
 
 
 def run_facts(settled: Settled) -> dict[str, str]:
@@ -101,7 +97,7 @@ def captioned(
 ) -> Iterator[pa.Table]:
     """One row for every row of the index, in order."""
     for index, embeddings in pairs:
-        image_NC = torch.from_numpy(embedding_values(embeddings))
+        image_NC = torch.from_numpy(embedding_values(embeddings)) * writer.scale
         rows = [
             _row(shard, there, seen)
             for there, seen in zip(
@@ -110,16 +106,6 @@ def captioned(
         ]
         _fill(rows, image_NC, writer)
         yield rows_to_table(rows, CAPTIONS)
-
-
-def _pairs(root: Root, shard: ShardName, space: Settled) -> Iterator[tuple[pa.Table, pa.Table]]:
-    """Index and embeddings of the same rows; ShardError if they are not the same."""
-    index = ShardStore(root).index(shard)
-    embeddings = embedding_store(root, space).read(shard)
-    for there, seen in zip(index, embeddings, strict=True):
-        if not there["key"].equals(seen["key"]):
-            raise ShardError(f"shard {shard}: index and embeddings hold other pictures")
-        yield there, seen
 
 
 def _row(shard: str, there: dict[str, Any], seen: dict[str, Any]) -> dict[str, Any]:
