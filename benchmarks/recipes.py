@@ -82,14 +82,14 @@ def toy(recipe: Recipe, steps: int) -> Recipe:
 
 def embedded(feature: str, count: int, seed: int) -> Scenes:
     """Scenes of one seed; those with the exam's are held out of all training."""
-    encoder = load_encoder("nano", _form(feature))
+    encoder = load_encoder("nano", Form(feature))
     drawn = scenes.sample(count, seed, held_out=seed == EXAM_SEED)
     return Scenes(torch.stack(list(embed_scenes(drawn, encoder, seed))), drawn)
 
 
 def trial(recipe: Recipe, feature: str, seen: Scenes, unseen: Scenes) -> dict[str, Any]:
     """Train once and judge greedy captions of scenes that no training has seen."""
-    model = begin(recipe, spec_of(load_encoder("nano", _form(feature))))
+    model = begin(recipe, spec_of(load_encoder("nano", Form(feature))))
     pairs = zip(
         (row.numpy() for row in seen.image_NC),
         (scenes.captions(scene, 5, at) for at, scene in enumerate(seen.drawn)),
@@ -115,10 +115,6 @@ def trial(recipe: Recipe, feature: str, seen: Scenes, unseen: Scenes) -> dict[st
         "curve": result.curve,
         "sample": captions[0][0].text,
     }
-
-
-def _form(feature: str) -> Form:
-    return Form(feature, normalized=False if feature == "pooled" else None)
 
 
 def _setting(word: str) -> tuple[str, Any]:

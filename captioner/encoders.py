@@ -76,7 +76,7 @@ def load_encoder(
     fetched.
     """
     if form.normalized is None:
-        form = replace(form, normalized=normalizes(name))
+        form = replace(form, normalized=normalizes(name, form.feature))
     if str(name) == SIZE:
         from captioner.fakes import SizeEncoder  # noqa: PLC0415 - imports torch
 
@@ -95,9 +95,12 @@ def load_encoder(
     return load_open_clip(str(name), form, device=device, dtype=dtype, offline=offline)
 
 
-def normalizes(name: str | Path) -> bool:
-    """Whether an encoder's embeddings have length 1 unless someone says otherwise; no torch."""
-    folder = encoder_folder(name)
+def normalizes(name: str | Path, feature: str = "projected") -> bool:
+    """Whether embeddings have length 1 unless someone says otherwise; no torch.
+
+    Only projected ones do, and only where a folder's config.json says so.
+    """
+    folder = encoder_folder(name) if feature == "projected" else None
     return bool(read_config(folder).get("normalized", True)) if folder else False
 
 

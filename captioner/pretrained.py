@@ -11,10 +11,9 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from captioner.configs import ModelConfig, read_config
-from captioner.digests import files_digest, text_digest
 from captioner.errors import ModelError
 from captioner.language import LanguageModel, load_language
-from captioner.nano import CAPTIONER
+from captioner.language_files import local_language
 from captioner.quiet import quiet
 
 _MODELS: Any = AutoModelForCausalLM  # transformers' annotations of these are wrong
@@ -53,23 +52,6 @@ def load_pretrained(name: str, *, offline: bool = False) -> Pretrained:
     begin = config.bos_token_id
     revision = getattr(config, "_commit_hash", None) or ""
     return Pretrained(language, end, end if begin is None else int(begin), revision)
-
-
-def local_language(name: str) -> Path | None:
-    """Where a packaged or local language model lies; None for an id of the hub."""
-    if name == "nano":
-        return CAPTIONER
-    folder = Path(name)
-    return folder if (folder / "config.json").is_file() else None
-
-
-def language_digest(name: str) -> str:
-    """sha256 (hex) of a local language model's files; for the hub's, of its id."""
-    folder = local_language(name)
-    if folder is None:
-        return text_digest(f"language {name}")
-    files = [path for path in folder.rglob("*") if path.suffix in (".json", ".safetensors", ".txt")]
-    return files_digest(folder, sorted(path.relative_to(folder).as_posix() for path in files))
 
 
 def _of_nightcap(folder: Path) -> Pretrained:

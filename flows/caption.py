@@ -11,7 +11,7 @@ from tasks.lanes import in_lane, open_lanes
 from tasks.options import CaptionOptions, EmbedOptions, LaneOptions
 from tasks.outstanding import uncaptioned
 from tasks.retryable import caption_shard
-from tasks.settings import caption_sources, find_run
+from tasks.settings.caption import caption_sources, find_run
 from tasks.spaces import caption_space
 from tasks.units.jobs import CaptionJob
 
@@ -31,7 +31,7 @@ def caption(
     space = caption_space(place, options, embeddings)
     with open_lanes(lanes.lanes, lanes.timeout):
         settled = find_run(place, options, space) or in_lane(
-            "tasks.settings:settle_run", place, options, space, lanes.lanes
+            "tasks.settings.caption:settle_run", place, options, space, lanes.lanes
         )
         todo = uncaptioned(place, settled, space)
         model, encoder = caption_sources(place, options, settled)

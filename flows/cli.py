@@ -28,10 +28,8 @@ from flows.choices import (
     ModelEncoder,
     Normalized,
     Offline,
-    OutName,
     PathColumn,
     Pictures,
-    Recipe,
     Resize,
     RootUrl,
     RunName,
@@ -39,11 +37,8 @@ from flows.choices import (
     SampleSeed,
     SamplesPerShard,
     Score,
-    Seed,
     Source,
     Split,
-    Steps,
-    StoredEncoder,
     Threads,
     Timeout,
     compute,
@@ -53,6 +48,7 @@ from flows.choices import (
     table_options,
 )
 from flows.cli_more import more
+from flows.cli_train import training
 from storage.errors import StorageError
 
 app = typer.Typer(
@@ -217,41 +213,7 @@ def caption(
     finish(summary, as_json=as_json)
 
 
-@app.command()
-def train(
-    root: RootUrl,
-    recipe: Recipe = "nano",
-    out: OutName = "model",
-    steps: Steps = None,
-    seed: Seed = 0,
-    encoder: StoredEncoder = "",
-    embeddings: Embeddings = "",
-    device: Device = "auto",
-    threads: Threads = None,
-    lanes: LanesNumber = 1,
-    timeout: Timeout = 86_400.0,
-    offline: Offline = False,
-    as_json: JsonFlag = False,
-) -> None:
-    """Train a captioner on the embeddings and captions under ROOT; it goes on where it was cut."""
-    from flows.commands import finish, train_command
-    from tasks.options import EmbedOptions, TrainOptions
-
-    options = TrainOptions(
-        recipe=recipe,
-        out=out,
-        steps=steps,
-        seed=seed,
-        embeddings=embeddings,
-        encoder=encoder,
-        compute=compute(device, "auto", None, threads, offline=offline),
-    )
-    made = EmbedOptions(encoder=encoder or "nano")
-    summary = train_command(root, options, made, on_lanes(lanes, timeout))
-    finish(summary, as_json=as_json)
-
-
-app.registered_commands += more.registered_commands
+app.registered_commands += training.registered_commands + more.registered_commands
 
 
 def main() -> None:

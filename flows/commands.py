@@ -16,7 +16,7 @@ from flows.summary import Summary
 from storage.layout import open_root
 from tasks.ingest import IngestOptions
 from tasks.options import CaptionOptions, EmbedOptions, LaneOptions, TrainOptions
-from tasks.settings import embedding_for
+from tasks.settings.caption import embedding_for
 from tasks.units.draw import Drawing
 
 

@@ -13,7 +13,8 @@ from storage.sources import open_source
 from tasks.ingest import IngestOptions
 from tasks.options import CaptionOptions, EmbedOptions
 from tasks.outstanding import Outstanding, to_cut, uncaptioned, unembedded
-from tasks.settings import embedding_for, find_embeddings, find_run
+from tasks.settings.caption import embedding_for, find_run
+from tasks.settings.embed import find_embeddings
 from tasks.spaces import find_caption_space
 
 

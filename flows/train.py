@@ -28,7 +28,9 @@ def train(
     place = open_root(root)
     space = training_space(place, options, embeddings)
     with open_lanes(lanes.lanes, lanes.timeout):
-        settled = in_lane("tasks.settings:settle_training", place, options, space, lanes.lanes)
+        settled = in_lane(
+            "tasks.settings.train:settle_training", place, options, space, lanes.lanes
+        )
         model = ModelName(options.out, settled.name)
         job = TrainJob(root=root, name=model.name, version=model.version)
         stage = StageSummary(name="train", requested=1)

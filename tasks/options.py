@@ -80,6 +80,12 @@ class TrainOptions:
     """Name of the model under ROOT/models."""
     steps: int | None = None
     """Optimiser steps; None is the recipe's own."""
+    language: str = ""
+    """Language model in place of the recipe's: nano, a folder or an id of the hub."""
+    faithful: bool = False
+    """Train as the recipe's original did, flaws included."""
+    settings: tuple[str, ...] = ()
+    """Any other setting of the recipe as `name=value`."""
     seed: int = 0
     """Another seed gives another model of the same quality."""
     embeddings: str = ""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from captioner.configs import EncoderSpec
+from captioner.encoders import normalizes
 from captioner.presets import PRESETS
 from captioner.recipes import find_recipe
 from storage.errors import ConfigurationError
@@ -20,7 +21,9 @@ from storage.stored import find_stored, look_of, register_stored
 from storage.stored_folder import StoredFolder, StoredLook
 from tasks.options import CaptionOptions, EmbedOptions, TrainOptions
 from tasks.outstanding import unembedded
-from tasks.settings import find_embeddings, locate_model, model_encoder
+from tasks.settings.common import locate_model, model_encoder
+from tasks.settings.embed import find_embeddings
+from tasks.settings.train import learnt_embeddings
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +57,7 @@ def caption_space(root: Root, options: CaptionOptions, embeddings: EmbedOptions)
     if made is None:
         raise ConfigurationError(
             f"nothing under {root.url!r} is embedded with {embeddings.encoder!r}: "
-            f"run nightcap embed --encoder {embeddings.encoder} first"
+            f"run nightcap embed {_flags(embeddings)} first"
         )
     return made
 
@@ -70,7 +73,7 @@ def training_space(root: Root, options: TrainOptions, embeddings: EmbedOptions) 
         if made is None or left:
             raise ConfigurationError(
                 f"{len(left) or 'all'} shards under {root.url!r} are not embedded with "
-                f"{embeddings.encoder!r}: run nightcap embed --encoder {embeddings.encoder} first"
+                f"{embeddings.encoder!r}: run nightcap embed {_flags(embeddings)} first"
             )
         return made
     folder = _there(options.embeddings)
@@ -117,7 +120,12 @@ def _learning(root: Root, options: TrainOptions, look: StoredLook) -> EncoderSpe
     """What the new model will read: as the one it goes on from, or else as the folder is."""
     start = find_recipe(options.recipe).start
     if not start:
-        return EncoderSpec(name=options.encoder, dim=look.dim, normalized=look.normalized)
+        return EncoderSpec(
+            name=options.encoder,
+            dim=look.dim,
+            feature=learnt_embeddings(options).feature,
+            normalized=look.normalized,
+        )
     wanted = model_encoder(root, start)
     if options.encoder not in ("", wanted.name):
         raise ConfigurationError(
@@ -168,6 +176,17 @@ def norm_mean(root: Root, model: str) -> float | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return float(mean) if isinstance(mean, int | float) else None
+
+
+def _flags(embeddings: EmbedOptions) -> str:
+    """How the embed command is told to make these embeddings."""
+    words = ["--encoder", embeddings.encoder]
+    if embeddings.feature != "projected":
+        words += ["--feature", embeddings.feature]
+    own = normalizes(embeddings.encoder, embeddings.feature)
+    if embeddings.normalized not in (None, own):
+        words.append("--normalized" if embeddings.normalized else "--not-normalized")
+    return " ".join(words)
 
 
 def _read_as(space: Settled, wanted: EncoderSpec) -> Settled:

@@ -26,7 +26,7 @@ from storage.receipts import Receipt
 from storage.schema import CAPTIONS, with_facts
 from storage.settled import Settled
 from tasks.progress import tick
-from tasks.settings import space_form
+from tasks.settings.common import space_form
 from tasks.units.jobs import CaptionJob
 from tasks.units.loaded import captioner_in_lane, encoder_in_lane
 

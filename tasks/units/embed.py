@@ -30,7 +30,7 @@ from storage.layout import ShardName, open_root
 from storage.receipts import Receipt
 from storage.shards import Sample, ShardStore
 from tasks.progress import tick
-from tasks.settings import space_form
+from tasks.settings.common import space_form
 from tasks.units.jobs import EmbedJob
 from tasks.units.loaded import encoder_in_lane
 

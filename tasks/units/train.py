@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from captioner.beginnings import begin
 from captioner.configs import EncoderSpec
+from captioner.curves import loss_curve
 from captioner.devices import use_threads
 from captioner.examples import write_examples
 from captioner.model import CaptionModel
@@ -99,7 +100,9 @@ def _train(
     use_threads(settled.resolved["numerics"]["threads"])
     recipe: Recipe = recipe_from_json(settled.resolved["recipe"])
     encoder = EncoderSpec(**settled.resolved["encoder"])
-    model = begin(recipe, encoder, device=settled.resolved["numerics"]["device"])
+    resolved = settled.resolved
+    device, offline = resolved["numerics"]["device"], bool(resolved.get("offline"))
+    model = begin(recipe, encoder, device=device, offline=offline)
     examples = write_examples(
         place / "examples",
         pictures,
@@ -108,9 +111,14 @@ def _train(
     )
 
     def report(progress: Progress) -> None:
-        facts = {"loss": progress.train_loss, "step": progress.step, "steps": progress.steps}
+        facts = {
+            "step": progress.step,
+            "steps": progress.steps,
+            "loss": progress.train_loss,
+            "examples_a_second": progress.examples_per_second,
+        }
         if progress.val_loss is not None:
-            facts["val_loss"] = progress.val_loss
+            facts["held_out"] = progress.val_loss
         tick("train", 0, **facts)
 
     try:
@@ -132,6 +140,7 @@ def _describe(folder: Path, settled: Settled, result: TrainingResult, norm_mean:
         for step, loss, held_out in result.curve
     ]
     (folder / "metrics.jsonl").write_text("\n".join([*lines, ""]), encoding="utf-8")
+    (folder / "loss.png").write_bytes(loss_curve(result))
 
 
 def _facts(result: TrainingResult) -> dict[str, float | int | None]:
