@@ -71,7 +71,14 @@ def read(url: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
 
 def read_batches(url: str, columns: list[str]) -> Iterator[pa.Table]:
     """`columns` in slices of 10,000 rows: foreign files may hold a million in one row group."""
-    yield from _regroup(_batches(url, columns))
+    with _opened(url) as parquet:
+        batches = parquet.iter_batches(ROW_GROUP, columns=columns)
+        while True:
+            with _damage(url):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield pa.Table.from_batches([batch])
 
 
 def row_count(url: str) -> int:
@@ -84,17 +91,6 @@ def read_schema(url: str) -> pa.Schema:
     """The schema with its metadata, without reading a row."""
     with _opened(url) as parquet:
         return parquet.schema_arrow
-
-
-def _batches(url: str, columns: list[str]) -> Iterator[pa.Table]:
-    with _opened(url) as parquet:
-        batches = parquet.iter_batches(ROW_GROUP, columns=columns)
-        while True:
-            with _damage(url):
-                batch = next(batches, None)
-            if batch is None:
-                return
-            yield pa.Table.from_batches([batch])
 
 
 @contextmanager
