@@ -3,10 +3,11 @@
 from prefect import flow
 from prefect.client.schemas.objects import State
 
+from flows.finished import with_model
 from flows.stage import TASKS, final_state, run_stage
 from flows.summary import StageSummary, Summary
 from storage.layout import open_root
-from storage.models import ModelName, versions
+from storage.models import ModelName
 from tasks.lanes import in_lane, open_lanes
 from tasks.options import EmbedOptions, LaneOptions, TrainOptions
 from tasks.retryable import train_model
@@ -37,7 +38,5 @@ def train(
         run_stage(stage, train_model, [job], lanes=lanes.lanes)
     summary = Summary(command="train", root=root, stages=[stage])
     if summary.ok:
-        receipt = versions(place, model.name)[model.version]
-        summary.outputs = [place.model(model.name, model.version)]
-        summary.facts = {"model": str(model), **receipt.facts}
+        with_model(summary, place, model)
     return final_state(summary, lanes.max_failed_shards)

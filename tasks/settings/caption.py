@@ -125,8 +125,9 @@ def _scorer(space: Settled, options: CaptionOptions) -> str:
     """Name of the encoder whose text tower scores, empty for none."""
     if options.score is False:
         return ""
-    name = str(space.resolved["encoder"])
+    name = str(space.resolved["encoder"]) or options.encoder
     try:
+        _check_named(name)
         form, offline = space_form(space), options.compute.offline
         load_encoder(options.encoder or name, form, device="cpu", offline=offline)
     except ModelError as error:
@@ -135,3 +136,8 @@ def _scorer(space: Settled, options: CaptionOptions) -> str:
         _log.warning("clip_sim stays null: %s", error)
         return ""
     return name
+
+
+def _check_named(encoder: str) -> None:
+    if not encoder:
+        raise ModelError("The model names no encoder; give --encoder to have captions scored.")

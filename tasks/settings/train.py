@@ -59,7 +59,12 @@ def settle_training(root: Root, options: TrainOptions, space: Settled, lanes: in
         }
 
     settings = model_settings(root, name)
-    return settings.settle(request, resolve, title="stage", name=fingerprint(request)[:8])
+    return settings.settle(request, resolve, title="stage", name=model_version(request))
+
+
+def model_version(request: dict[str, Any]) -> str:
+    """The 8 digits that tell the model of this request from others of its name."""
+    return fingerprint(request)[:8]
 
 
 def chosen_recipe(options: TrainOptions) -> Recipe:
