@@ -95,8 +95,9 @@ class LanguageModel(nn.Module):
         return logits_BTV
 
     def text(self, token_ids: Sequence[int]) -> str:
-        """The text of generated tokens, without white space at its ends."""
-        return self.tokenizer.decode(list(token_ids), skip_special_tokens=True).strip()
+        """The text of generated tokens, white space at its ends included."""
+        text: str = self.tokenizer.decode(list(token_ids), skip_special_tokens=True)
+        return text
 
     def tokens(self, text: str) -> list[int]:
         """The tokens of a text, with nothing put before or after."""
