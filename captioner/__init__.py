@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from captioner.captions import Caption, Captioner
-    from captioner.decoding import Greedy
+    from captioner.decoding import Beam, Greedy, Sample
     from captioner.encoders import Encoder, load_encoder
     from captioner.errors import CaptionerError, ModelError, PictureError
     from captioner.model import CaptionModel, load_model
 
 __all__ = [
+    "Beam",
     "Caption",
     "CaptionModel",
     "Captioner",
@@ -22,11 +23,13 @@ __all__ = [
     "Greedy",
     "ModelError",
     "PictureError",
+    "Sample",
     "load_encoder",
     "load_model",
 ]
 
 _HOME = {
+    "Beam": "decoding",
     "Caption": "captions",
     "CaptionModel": "model",
     "Captioner": "captions",
@@ -35,6 +38,7 @@ _HOME = {
     "Greedy": "decoding",
     "ModelError": "errors",
     "PictureError": "errors",
+    "Sample": "decoding",
     "load_encoder": "encoders",
     "load_model": "model",
 }

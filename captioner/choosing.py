@@ -9,6 +9,7 @@ from torch import Tensor
 from captioner.decoding import Beam, Greedy, Sample
 
 _NEVER = -torch.inf
+_NEARLY_1 = 1 - 2**-40  # 1 itself could fall on a forbidden last token
 
 
 class Constraints:
@@ -49,7 +50,8 @@ def draw(next_BV: Tensor, settings: Sample, chance_B: Tensor) -> Tensor:
     """
     kept_BV = _keep(next_BV / settings.temperature, settings)
     sum_BV = kept_BV.double().softmax(dim=-1).cumsum(dim=-1)
-    wanted_B1 = (chance_B.to(sum_BV.dtype) * sum_BV[:, -1])[:, None]
+    chance_B = chance_B.to(sum_BV.dtype).clamp_max(_NEARLY_1)
+    wanted_B1 = (chance_B * sum_BV[:, -1])[:, None]
     return torch.searchsorted(sum_BV, wanted_B1, right=True)[:, 0].clamp_max(sum_BV.shape[1] - 1)
 
 

@@ -157,6 +157,8 @@ class Beam(_Limits):
             raise ModelError(f"n must be at most beams, got {self.n} of {self.beams}.")
         if self.mode not in ("default", "clipcap"):
             raise ModelError(f"mode must be default or clipcap, got {self.mode!r}.")
+        if self.stop_strings:
+            raise ModelError("Beam search ends captions at stop tokens alone, not at stop_strings.")
         if self.mode == "clipcap" and self.length_penalty != 1.0:
             raise ModelError("The clipcap mode ranks by the mean: leave length_penalty at 1.")
 

@@ -4,6 +4,7 @@ Shapes:  B batch   T sequence   D token embedding   V vocabulary
 """
 
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -48,8 +49,8 @@ class LanguageModel(nn.Module):
 
     @property
     def positions(self) -> int:
-        """The longest sequence the network can read, prefix included."""
-        return int(self.network.config.max_position_embeddings)
+        """The longest sequence the network can read, prefix included; huge if nothing says."""
+        return int(getattr(self.network.config, "max_position_embeddings", sys.maxsize))
 
     @property
     def position_table(self) -> Tensor | None:

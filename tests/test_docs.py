@@ -14,7 +14,7 @@ from collections_of_pictures import draw_sizes
 REPOSITORY = Path(__file__).parent.parent
 PAGES = [
     *("README.md", "docs/captioning.md", "docs/reading.md", "docs/training.md"),
-    "docs/embeddings.md",
+    *("docs/embeddings.md", "docs/decoding.md"),
     pytest.param("docs/recipes.md", marks=pytest.mark.slow),  # a dozen trainings and runs
 ]
 STAND_INS = {
