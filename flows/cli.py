@@ -40,6 +40,7 @@ from flows.choices import (
     ingest_options,
     on_lanes,
 )
+from flows.cli_import import imports
 from flows.cli_more import more
 from storage.errors import StorageError
 
@@ -214,7 +215,7 @@ def train(
     finish(summary, as_json=as_json)
 
 
-app.registered_commands += more.registered_commands
+app.registered_commands += more.registered_commands + imports.registered_commands
 
 
 def main() -> None:

@@ -8,10 +8,18 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from collections_of_pictures import draw_sizes
+from foreign_checkpoints import language_folder, stand_ins
 
 REPOSITORY = Path(__file__).parent.parent
-PAGES = ["README.md", "docs/captioning.md", "docs/reading.md", "docs/training.md"]
+PAGES = [
+    "README.md",
+    "docs/captioning.md",
+    "docs/importing.md",
+    "docs/reading.md",
+    "docs/training.md",
+]
 FENCE = re.compile(r"^```(sh|python)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 NIGHTCAP = [sys.executable, "-W", "ignore", "-c", "from flows.cli import main; main()"]
 
@@ -38,11 +46,16 @@ def run(command: list[str], folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory, prefect_api: None) -> Path:
-    """A folder as the pages assume it: pictures with captions, results of earlier pages."""
+    """A folder as the pages assume it: pictures with captions, foreign files, earlier results."""
     folder = tmp_path_factory.mktemp("desk")
     for path in draw_sizes(folder / "pictures", 24):
         place = folder / "pictures" / path
         place.with_suffix(".txt").write_text(f"a plain square, number {place.stem}\n")
+    (folder / "openai-community").mkdir()
+    for name in ("gpt2", "gpt2-medium", "gpt2-xl"):
+        language_folder(folder / "openai-community" / name)
+    for file, content in stand_ins().items():
+        torch.save(content, folder / file)
     return folder
 
 
@@ -69,6 +82,7 @@ def test_every_command_is_documented() -> None:
     text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
     from flows.cli import app
 
-    names = [command.callback.__name__ for command in app.registered_commands if command.callback]
+    commands = [command for command in app.registered_commands if command.callback]
+    names = [command.name or command.callback.__name__ for command in commands]
     assert len(names) >= 9
     assert [name for name in names if f"nightcap {name}" not in text] == []
