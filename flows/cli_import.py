@@ -1,6 +1,7 @@
 """The commands that read other projects' files: import, import-embeddings."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -54,6 +55,26 @@ def import_(
         **{name: done.notes[name] for name in ("language_model", "set_aside", "left_out")},
     }
     _show(facts, as_json=as_json)
+
+
+@imports.command("import-embeddings")
+def import_embeddings(
+    file: Annotated[str, typer.Argument(help="A .pkl that ClipCap's parse scripts wrote.")],
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="Where to, absent or empty.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Turn ClipCap's pickled embeddings into clip-retrieval's layout; nothing in them is run."""
+    from tasks.embeddings_import import import_embeddings as convert
+
+    done = convert(Path(file), folder)
+    if as_json:
+        facts = {"command": "import-embeddings", "ok": True, "outputs": [folder], **asdict(done)}
+        typer.echo(json.dumps(facts))
+        return
+    typer.echo(
+        f"{folder}: {done.pictures} pictures with {done.captions} captions, embeddings "
+        f"{done.dim} wide in {done.dtype}"
+    )
 
 
 def _show(facts: dict[str, Any], *, as_json: bool) -> None:

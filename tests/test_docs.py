@@ -1,6 +1,7 @@
 """Every command and every line of Python that the documentation shows is run."""
 
 import os
+import pickle
 import re
 import shlex
 import subprocess
@@ -56,6 +57,11 @@ def desk(tmp_path_factory: pytest.TempPathFactory, prefect_api: None) -> Path:
         language_folder(folder / "openai-community" / name)
     for file, content in stand_ins().items():
         torch.save(content, folder / file)
+    embeddings = {
+        "clip_embedding": torch.randn(2, 512),
+        "captions": [{"image_id": "9", "caption": "a dog", "clip_embedding": 1}],
+    }
+    (folder / "oscar_split_ViT-B_32_train.pkl").write_bytes(pickle.dumps(embeddings))
     return folder
 
 
