@@ -21,7 +21,7 @@ from foreign_checkpoints import (
     language_network,
     state_of,
 )
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tiny_models import tiny_tokenizer
 
 from captioner.configs import EncoderSpec, Opening, Wording
@@ -216,6 +216,14 @@ def test_a_mapper_alone_gets_the_weights_of_the_language_model_it_names(
     torch.testing.assert_close(model.language.logits(inputs, 6), expected, atol=1e-4, rtol=1e-4)
 
 
+def test_no_file_names_the_place_of_a_local_language_model(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    lm = language_folder(tmp_path / "frozen", weights=True)
+    imported(tmp_path, str(lm), saved(tmp_path / "mapper.pt", clipcap_mlp()))
+    for file in (tmp_path / "model").rglob("*.json"):
+        assert str(tmp_path) not in file.read_text()
+
+
 def test_the_notes_tell_where_a_model_came_from_and_no_place_on_this_machine(
     tmp_path: Path, lm: str
 ) -> None:
@@ -228,6 +236,12 @@ def test_the_notes_tell_where_a_model_came_from_and_no_place_on_this_machine(
     assert notes["language_model"]["name"] == "tiny-gpt2"
     for file in (tmp_path / "model").rglob("*.json"):
         assert str(tmp_path) not in file.read_text()
+
+
+def test_the_table_that_gpt2_uses_twice_is_kept_once(tmp_path: Path, lm: str) -> None:
+    imported(tmp_path, lm, saved(tmp_path / "weights.pt", state_of("clipcap-mlp")))
+    kept = load_file(tmp_path / "model" / "lm" / "model.safetensors")
+    assert len({"transformer.wte.weight", "lm_head.weight"} & kept.keys()) == 1
 
 
 def test_equal_checkpoints_are_imported_as_equal_bytes(tmp_path: Path, lm: str) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -300,3 +301,13 @@ def test_a_write_that_fails_late_leaves_nothing(tmp_path: Path, lm: str) -> None
     there = sorted(tmp_path.rglob("*"))
     assert "cannot be written" in refusal(path, tmp_path / "new" / "folder" / ("m" * 250), lm)
     assert sorted(tmp_path.rglob("*")) == there
+
+
+def test_a_full_disk_leaves_nothing(tmp_path: Path, lm: str) -> None:
+    path = saved(tmp_path / "weights.pt", state_of("clipcap-mlp"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))  # the mapper fits, not the rest
+    try:
+        assert "cannot be written" in refusal(path, tmp_path / "model", lm)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

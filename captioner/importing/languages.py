@@ -120,7 +120,7 @@ def filled(network: Any, state: Mapping[str, Tensor], named: Named) -> LanguageM
     network = network.to_empty(device="cpu")
     network.tie_weights()
     network.load_state_dict({**state, HEAD: state[TOKENS]}, strict=True)
-    return _language(network, named)
+    return LanguageModel(network, named.tokenizer)
 
 
 def with_own_weights(named: Named, *, offline: bool) -> LanguageModel:
@@ -141,11 +141,6 @@ def with_own_weights(named: Named, *, offline: bool) -> LanguageModel:
     wrong = sorted(str(key) for kind in ("missing_keys", "mismatched_keys") for key in found[kind])
     if wrong:
         raise ModelError(f"The weights of {named.name!r} are not whole at: {', '.join(wrong)}.")
-    return _language(network, named)
-
-
-def _language(network: Any, named: Named) -> LanguageModel:
-    network.config.name_or_path = ""  # a local path is nobody else's business
     return LanguageModel(network, named.tokenizer)
 
 
