@@ -10,6 +10,7 @@ from torch import Tensor
 
 from captioner.choosing import Constraints
 from captioner.decoding import Beam, Generated
+from captioner.errors import ModelError
 from captioner.generation import TokenModel
 
 _NEVER = -1e30  # finite: 0 * -inf would be nan
@@ -144,6 +145,10 @@ class _Beams:
         self._images, self._device = len(prefix_BPD), prefix_BPD.device
         self._stops = torch.tensor(settings.stop_ids, dtype=torch.long, device=self._device)
         next_BV, self._state = language.open(prefix_BPD)
+        if settings.beams > next_BV.shape[1]:
+            raise ModelError(
+                f"{settings.beams} beams are more than the model's {next_BV.shape[1]} tokens."
+            )
         self.next_logprob_RV = self._shaped(next_BV, self._no_tokens(self._images))
         self._true_RV = next_BV.float().log_softmax(dim=-1)
         self._tokens_RT = self._no_tokens(self._images * settings.beams)

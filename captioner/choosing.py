@@ -36,7 +36,8 @@ class Constraints:
         if settings.no_repeat_ngram and step >= settings.no_repeat_ngram:
             _forbid_ngrams(shaped_BV, token_BT, settings.no_repeat_ngram)
         if step < settings.min_tokens and settings.stop_ids:
-            shaped_BV[:, list(settings.stop_ids)] = _NEVER
+            sayable = [stop for stop in settings.stop_ids if 0 <= stop < shaped_BV.shape[1]]
+            shaped_BV[:, sayable] = _NEVER
         return shaped_BV
 
 

@@ -36,8 +36,25 @@ class EncoderSpec:
     def __post_init__(self) -> None:
         if self.dim < 1:
             raise ModelError(f"The encoder's dim must be at least 1, got {self.dim}.")
-        if self.feature not in ("projected", "pooled"):
-            raise ModelError(f"The feature must be projected or pooled, got {self.feature!r}.")
+        _check_feature(self.feature)
+
+    @property
+    def form(self) -> "Form":
+        """In which form the embeddings are."""
+        return Form(self.feature, self.normalized)
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """In which form an encoder gives its embeddings."""
+
+    feature: str = "projected"
+    """`projected` is the embedding shared with texts, `pooled` the tower's before that."""
+    normalized: bool | None = None
+    """Whether embeddings have length 1; None is the encoder's own way."""
+
+    def __post_init__(self) -> None:
+        _check_feature(self.feature)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +193,11 @@ class ModelConfig:
             )
         except (KeyError, TypeError) as error:
             raise ModelError(f"The model's config.json is not valid: {error}.") from error
+
+
+def _check_feature(feature: str) -> None:
+    if feature not in ("projected", "pooled"):
+        raise ModelError(f"The feature must be projected or pooled, got {feature!r}.")
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -8,10 +8,11 @@ import difflib
 import importlib.util
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from captioner.configs import EncoderSpec, read_config
+from captioner.configs import EncoderSpec, Form, read_config
 from captioner.digests import files_digest, text_digest
 from captioner.errors import ModelError
 from captioner.nano import ENCODER
@@ -44,6 +45,9 @@ class Encoder(Protocol):
     def encode_texts(self, texts: Sequence[str]) -> "Tensor":
         """Embeddings text_BC of length 1: float32, on the CPU."""
 
+    def project(self, image_BC: "Tensor") -> "Tensor":
+        """This encoder's image embeddings in the space of its texts: float32, on the CPU."""
+
 
 def spec_of(encoder: Encoder) -> EncoderSpec:
     """What a model has to match to read this encoder's embeddings."""
@@ -56,29 +60,48 @@ def spec_of(encoder: Encoder) -> EncoderSpec:
 
 
 def load_encoder(
-    name: str | Path, *, device: str = "auto", dtype: str = "auto", offline: bool = False
+    name: str | Path,
+    form: Form = Form(),
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    offline: bool = False,
 ) -> Encoder:
-    """The encoder called `name`.
+    """The encoder called `name`, giving its embeddings in `form`.
 
     `nano` ships with the package, `size` is the weightless fake, a folder holds config.json,
     model.safetensors and tokenizer.json, and anything else is open_clip's `NAME[/PRETRAINED]`,
     whose weights open_clip fetches on first use. Raises ModelError if there is no such encoder,
-    or if its weights are not at hand and may not or cannot be fetched.
+    if it cannot give that form, or if its weights are not at hand and may not or cannot be
+    fetched.
     """
+    if form.normalized is None:
+        form = replace(form, normalized=normalizes(name, form.feature))
     if str(name) == SIZE:
         from captioner.fakes import SizeEncoder  # noqa: PLC0415 - imports torch
 
+        if form != Form(normalized=False):
+            raise ModelError(f"The encoder {SIZE!r} has only projected, unnormalised embeddings.")
         return SizeEncoder()
     folder = encoder_folder(name)
     if folder:
         from captioner.folder_encoder import load_folder  # noqa: PLC0415 - imports torch
 
-        return load_folder(folder, _folder_name(name, folder), device=device, dtype=dtype)
+        return load_folder(folder, _folder_name(name, folder), form, device=device, dtype=dtype)
     check_encoder(name)
     from captioner.open_clip_encoder import load_open_clip  # noqa: PLC0415 - imports torch
 
     offline = offline or os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
-    return load_open_clip(str(name), device=device, dtype=dtype, offline=offline)
+    return load_open_clip(str(name), form, device=device, dtype=dtype, offline=offline)
+
+
+def normalizes(name: str | Path, feature: str = "projected") -> bool:
+    """Whether embeddings have length 1 unless someone says otherwise; no torch.
+
+    Only projected ones do, and only where a folder's config.json says so.
+    """
+    folder = encoder_folder(name) if feature == "projected" else None
+    return bool(read_config(folder).get("normalized", True)) if folder else False
 
 
 def check_encoder(name: str | Path) -> None:

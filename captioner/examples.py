@@ -7,7 +7,7 @@ Shapes:  B batch   C embedding   T caption tokens of the longest in the batch
 
 import hashlib
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,13 @@ class Batch:
     """Caption tokens token_BT; what stands after a caption's length is arbitrary."""
     lengths: Tensor
     """Tokens of each caption: length_B."""
+
+    def on(self, device: torch.device) -> "Batch":
+        """The batch on `device`; a GPU copies it from pinned memory while it computes."""
+        if device.type != "cuda":
+            return self
+        parts = (self.images, self.tokens, self.lengths)
+        return Batch(*(part.pin_memory().to(device, non_blocking=True) for part in parts))
 
 
 class ExampleFile:
@@ -65,6 +72,12 @@ class ExampleFile:
         """How many captions a picture has: at least one."""
         first, end = self._index.captions(picture)
         return end - first
+
+    def length_of(self, picture: int, which: int) -> int:
+        """Tokens of one of a picture's captions."""
+        first, end = self._index.captions(picture)
+        start, stop = self._index.tokens(first + which % (end - first))
+        return stop - start
 
     def batch(self, rows: Sequence[tuple[int, int]]) -> Batch:
         """The examples of (picture, which of its captions), in order."""
@@ -207,33 +220,3 @@ class _Writer:
             self._marks,
             self._whole.hexdigest(),
         )
-
-
-class Visits:
-    """Which (picture, caption) rows each step sees: a function of seed and step alone.
-
-    Every epoch visits each picture once, in a new order, with one of its captions drawn anew.
-    """
-
-    def __init__(self, pictures: Sequence[int], batch_size: int, seed: int) -> None:
-        self._pictures = np.asarray(pictures)
-        self.batch_size = min(batch_size, len(pictures))
-        self._seed = seed
-        self._epoch: tuple[int, npt.NDArray[np.int64]] = (-1, np.zeros((0, 2), np.int64))
-
-    def rows(self, step: int) -> list[tuple[int, int]]:
-        """The rows of one step; the number drawn for a caption is to be taken modulo its count."""
-        return list(self._stream(step * self.batch_size, self.batch_size))
-
-    def _stream(self, start: int, count: int) -> Iterator[tuple[int, int]]:
-        for position in range(start, start + count):
-            epoch, place = divmod(position, len(self._pictures))
-            if self._epoch[0] != epoch:
-                self._epoch = (epoch, self._shuffled(epoch))
-            picture, which = self._epoch[1][place].tolist()
-            yield picture, which
-
-    def _shuffled(self, epoch: int) -> npt.NDArray[np.int64]:
-        draw = np.random.default_rng([self._seed, epoch])
-        which = draw.integers(0, 1 << 31, size=len(self._pictures))
-        return np.stack([draw.permutation(self._pictures), which], axis=1).astype(np.int64)

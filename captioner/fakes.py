@@ -44,6 +44,10 @@ class SizeEncoder:
         rows = [_embed(width, height) for width, height in sizes]
         return functional.normalize(torch.stack(rows), dim=-1) if rows else torch.zeros(0, _DIM)
 
+    def project(self, image_BC: Tensor) -> Tensor:
+        """The embeddings as they are: pictures and texts share one space."""
+        return image_BC.float()
+
 
 class SizeCaptioner:
     """Captions an embedding of `SizeEncoder` with the size it holds."""

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from captioner.configs import read_config
+from captioner.configs import Form, read_config
 from captioner.errors import ModelError
 from captioner.open_clip_encoder import ClipEncoder, place, preprocessing
 from captioner.tokens import read_tokenizer
@@ -44,7 +44,7 @@ class TextTokens:
         return token_BT
 
 
-def load_folder(folder: Path, name: str, *, device: str, dtype: str) -> ClipEncoder:
+def load_folder(folder: Path, name: str, form: Form, *, device: str, dtype: str) -> ClipEncoder:
     """The encoder in `folder`, called `name`; raises ModelError if its files do not fit."""
     config = read_config(folder)
     if config.get("format") != 1:
@@ -58,7 +58,7 @@ def load_folder(folder: Path, name: str, *, device: str, dtype: str) -> ClipEnco
         model=place(model, device, dtype),
         transform=preprocessing(config["preprocess"]),
         tokens=TextTokens(tokenizer, model.context_length),
-        normalized=bool(config.get("normalized", True)),
+        form=form,
     )
 
 

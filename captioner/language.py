@@ -3,6 +3,7 @@
 Shapes:  B batch   T sequence   D token embedding   V vocabulary
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from captioner.errors import ModelError
 from captioner.quiet import quiet
 from captioner.tokens import read_tokenizer
 
+_BLOCK = re.compile(r"\.(\d+)\.")
 _AUTO: Any = AutoModelForCausalLM  # transformers' annotations of it are wrong
 
 
@@ -81,20 +83,46 @@ class LanguageModel(nn.Module):
         )
         return output.logits[:, -1], output.past_key_values
 
-    def logits(self, inputs_BTD: Tensor, last: int) -> Tensor:
-        """The logits at the `last` positions of whole sequences: logits_BTV with T = last."""
-        output = self.network(inputs_embeds=inputs_BTD, use_cache=False, logits_to_keep=last)
+    def logits(self, inputs_BTD: Tensor, last: int, seen_BT: Tensor | None = None) -> Tensor:
+        """The logits at the `last` positions of whole sequences: logits_BTV with T = last.
+
+        Positions where `seen_BT` is False are not attended to.
+        """
+        output = self.network(
+            inputs_embeds=inputs_BTD, attention_mask=seen_BT, use_cache=False, logits_to_keep=last
+        )
         logits_BTV: Tensor = output.logits
         return logits_BTV
 
     def text(self, token_ids: Sequence[int]) -> str:
-        """The text of generated tokens, without white space at its ends."""
-        return self.tokenizer.decode(list(token_ids), skip_special_tokens=True).strip()
+        """The text of generated tokens, white space at its ends included."""
+        text: str = self.tokenizer.decode(list(token_ids), skip_special_tokens=True)
+        return text
 
     def tokens(self, text: str) -> list[int]:
         """The tokens of a text, with nothing put before or after."""
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
         return ids
+
+    def ends(self, *, tensors: int = 0, blocks: int = 0) -> set[str]:
+        """Names of the parameters at the network's two ends; all of them where both are 0.
+
+        `tensors` counts parameter tensors as CLIPxGPT does, `blocks` whole blocks, to which the
+        embeddings and the last norm are added. Raises ModelError for more than there are.
+        """
+        names = [name for name, _ in self.network.named_parameters()]
+        if not tensors and not blocks:
+            return set(names)
+        if tensors:
+            if 2 * tensors > len(names):
+                raise ModelError(f"The language model has {len(names)} tensors, not 2 x {tensors}.")
+            return {*names[:tensors], *names[-tensors:]}
+        numbers = {name: _BLOCK.search(name) for name in names}
+        count = 1 + max((int(found[1]) for found in numbers.values() if found), default=-1)
+        if 2 * blocks > count:
+            raise ModelError(f"The language model has {count} blocks, not 2 x {blocks}.")
+        inner = range(blocks, count - blocks)
+        return {name for name, found in numbers.items() if not found or int(found[1]) not in inner}
 
     def untied_state(self) -> dict[str, Tensor]:
         """The network's weights, those shared by two layers only once: transformers ties them."""

@@ -30,6 +30,8 @@ from captioner.openings import opened
 from captioner.presets import find_model
 from captioner.wording import caption_of
 
+_FORM = ("dim", "feature", "normalized")
+
 
 class CaptionModel(nn.Module):
     """Standardisation, mapper and language model behind one encoder's embeddings."""
@@ -118,7 +120,7 @@ class CaptionModel(nn.Module):
 
         Without `encoder` the model's own is loaded. Raises ModelError if they do not match.
         """
-        encoder = encoder or load_encoder(self.config.encoder.name)
+        encoder = encoder or load_encoder(self.encoder_spec.name, self.encoder_spec.form)
         check_match(self.encoder_spec, spec_of(encoder))
         if not pictures:
             return []
@@ -165,7 +167,7 @@ def load_model(model: str | Path, *, device: str = "auto", dtype: str = "auto") 
 
 def check_match(model: EncoderSpec, given: EncoderSpec) -> None:
     """Raise ModelError, saying what differs, unless a model can read the given embeddings."""
-    for name in ("name", "dim", "feature", "normalized"):
+    for name in ("name", "dim", "feature", "normalized") if model.name else _FORM:
         wanted, found = getattr(model, name), getattr(given, name)
         if wanted != found:
             raise ModelError(

@@ -16,16 +16,16 @@ from PIL.Image import Image
 from torch import Tensor
 from torch.nn import functional
 
+from captioner.configs import Form
 from captioner.devices import resolve_device, resolve_dtype, torch_dtype
 from captioner.errors import ModelError
+from captioner.towers import Projection, take_projection
 
 _LAYOUT = torch.channels_last  # a third faster for convolutions on a CPU
 
 
 class ClipEncoder:
-    """An open_clip model seen through its projected embeddings."""
-
-    feature = "projected"
+    """An open_clip model seen through its projected embeddings, or through its pooled features."""
 
     def __init__(
         self,
@@ -34,16 +34,26 @@ class ClipEncoder:
         model: Any,
         transform: Callable[[Image], Tensor],
         tokens: Callable[[Sequence[str]], Tensor],
-        normalized: bool,
+        form: Form,
     ) -> None:
         self.name = name
-        self.normalized = normalized
+        self.feature = form.feature
+        self.normalized = bool(form.normalized)
         self._model = model
         self._transform = transform
         self._tokens = tokens
+        self._projection: Projection | None = None
         size = model.visual.image_size
-        self.image_size: int = size if isinstance(size, int) else min(size)
-        self.dim = int(self.encode_texts(["a"]).shape[-1])
+        height, width = (size, size) if isinstance(size, int) else size
+        self.image_size: int = min(height, width)
+        if form.feature == "pooled":
+            self._projection, straight = take_projection(model.visual, name)
+            if form.normalized and not straight:
+                raise ModelError(
+                    f"The pooled features of {name!r} cannot be normalised: their projection has "
+                    "a bias, so that captions could no longer be scored."
+                )
+        self.dim = int(self.encode_images(torch.zeros(1, 3, height, width)).shape[-1])
 
     def preprocess(self, rgb: Image) -> Tensor:
         """An upright RGB picture as float32 pixels_CHW; may be called from several threads."""
@@ -54,10 +64,23 @@ class ClipEncoder:
         """Embeddings image_BC of preprocessed pictures: float32, on the CPU."""
         weight = next(self._model.parameters())
         pixels_BCHW = pixels_BCHW.to(weight.device, weight.dtype, memory_format=_LAYOUT)
-        image_BC: Tensor = self._model.encode_image(pixels_BCHW).float()
+        if self._projection is None:
+            found = self._model.encode_image(pixels_BCHW)
+        else:
+            found = self._model.visual(pixels_BCHW)
+        image_BC: Tensor = (found[0] if isinstance(found, tuple) else found).float()
         if self.normalized:
             image_BC = functional.normalize(image_BC, dim=-1)
         return image_BC.cpu()
+
+    @torch.inference_mode()
+    def project(self, image_BC: Tensor) -> Tensor:
+        """This encoder's embeddings in the space of its texts: float32, on the CPU."""
+        if self._projection is None:
+            return image_BC.float().cpu()
+        weight = next(self._model.parameters())
+        projected_BC: Tensor = self._projection(image_BC.to(weight.device, weight.dtype))
+        return projected_BC.float().cpu()
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
@@ -67,8 +90,8 @@ class ClipEncoder:
         return functional.normalize(text_BC, dim=-1).cpu()
 
 
-def load_open_clip(name: str, *, device: str, dtype: str, offline: bool) -> ClipEncoder:
-    """The encoder open_clip calls `NAME[/PRETRAINED]`, its embeddings not normalised.
+def load_open_clip(name: str, form: Form, *, device: str, dtype: str, offline: bool) -> ClipEncoder:
+    """The encoder open_clip calls `NAME[/PRETRAINED]`.
 
     Without a tag the weights are `openai`'s where there are such, else the first that open_clip
     lists. Raises ModelError for an unknown tag and for weights that cannot be had.
@@ -96,7 +119,7 @@ def load_open_clip(name: str, *, device: str, dtype: str, offline: bool) -> Clip
         model=place(model, device, dtype),
         transform=transform,
         tokens=lambda texts: tokens(list(texts)),
-        normalized=False,
+        form=form,
     )
 
 

@@ -29,7 +29,8 @@ def clip_similarities(
     scores: list[float] = []
     for start in range(0, len(texts), batch_size):
         text_BC = encoder.encode_texts(texts[start : start + batch_size])
-        images_BC = functional.normalize(image_BC[start : start + batch_size].float(), dim=-1)
+        projected_BC = encoder.project(image_BC[start : start + batch_size])
+        images_BC = functional.normalize(projected_BC, dim=-1)
         cosine_B = torch.einsum("bc,bc->b", text_BC, images_BC.to(text_BC.device))
         scores.extend(cosine_B.clamp(-1.0, 1.0).tolist())
     return scores

@@ -5,14 +5,14 @@ from prefect.client.schemas.objects import State
 
 from flows.stage import TASKS, final_state, run_stage
 from flows.summary import StageSummary, Summary
-from storage.errors import ConfigurationError
 from storage.layout import open_root
 from storage.run_summary import finalise, samples, unseal
 from tasks.lanes import in_lane, open_lanes
 from tasks.options import CaptionOptions, EmbedOptions, LaneOptions
 from tasks.outstanding import uncaptioned
 from tasks.retryable import caption_shard
-from tasks.settings import caption_sources, find_embeddings, find_run
+from tasks.settings.caption import caption_sources, find_run
+from tasks.spaces import caption_space
 from tasks.units.jobs import CaptionJob
 
 
@@ -23,17 +23,15 @@ def caption(
     embeddings: EmbedOptions = EmbedOptions(),
     lanes: LaneOptions = LaneOptions(),
 ) -> State[Summary]:
-    """Caption every shard under `root` whose embeddings of this configuration are there."""
+    """Caption every shard whose embeddings of this configuration are there.
+
+    They are the root's own, or those that others put into `options.embeddings`.
+    """
     place = open_root(root)
-    space = find_embeddings(place, embeddings)
-    if space is None:
-        raise ConfigurationError(
-            f"nothing under {root!r} is embedded with {embeddings.encoder!r}: "
-            f"run nightcap embed --encoder {embeddings.encoder} first"
-        )
+    space = caption_space(place, options, embeddings)
     with open_lanes(lanes.lanes, lanes.timeout):
         settled = find_run(place, options, space) or in_lane(
-            "tasks.settings:settle_run", place, options, space, lanes.lanes
+            "tasks.settings.caption:settle_run", place, options, space, lanes.lanes
         )
         todo = uncaptioned(place, settled, space)
         model, encoder = caption_sources(place, options, settled)

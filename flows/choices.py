@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tasks.options import ComputeOptions, LaneOptions
+from tasks.options import ComputeOptions, DecodeOptions, LaneOptions
 
 if TYPE_CHECKING:
+    from storage.sources import TableOptions
     from tasks.ingest import IngestOptions
 
 Source = Annotated[
-    str, typer.Argument(help="A folder, a glob, a table (CSV, TSV, JSONL, Parquet), or tars.")
+    str, typer.Argument(help="A folder, a glob, a table (CSV, JSONL, Parquet, COCO, …) or tars.")
 ]
 RootUrl = Annotated[
     str, typer.Argument(metavar="ROOT", help="Where all results lie: a path, s3://… or gs://….")
@@ -33,8 +34,51 @@ Encoder = Annotated[
 ModelEncoder = Annotated[
     str, typer.Option("--encoder", help="Folder of the model's encoder, if it is a local one.")
 ]
+Embeddings = Annotated[
+    str, typer.Option(help="Embeddings of others to read: a folder with img_emb/ and metadata/.")
+]
+EmbeddingScale = Annotated[
+    float | None,
+    typer.Option(help="Multiplies embeddings of length 1, for a model trained on others."),
+]
+StoredEncoder = Annotated[
+    str,
+    typer.Option(
+        "--encoder", help="As for embed, by default nano; with --embeddings: what made those."
+    ),
+]
 MaxTokens = Annotated[
     int | None, typer.Option(min=1, help="Cut captions here; by default the model's own length.")
+]
+Decode = Annotated[
+    str,
+    typer.Option(
+        "--decode", help="greedy, beam, clipcap, sample, top-k or top-p; else the model's own."
+    ),
+]
+Samples = Annotated[
+    int | None, typer.Option(min=1, help="Captions drawn for each picture; all are kept.")
+]
+SampleSeed = Annotated[
+    int | None, typer.Option("--sample-seed", min=0, help="Another seed draws other captions.")
+]
+DecodeSettings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="A setting of the decoding, such as beams=3; repeatable.",
+    ),
+]
+Feature = Annotated[
+    str, typer.Option(help="projected: shared with texts; pooled: before the projection.")
+]
+Normalized = Annotated[
+    bool | None,
+    typer.Option(
+        "--normalized/--not-normalized",
+        help="Whether embeddings get length 1; by default the encoder's own way.",
+    ),
 ]
 Score = Annotated[
     bool | None,
@@ -55,6 +99,9 @@ PathColumn = Annotated[str, typer.Option(help="A table's column of paths, if not
 CaptionColumns = Annotated[
     list[str] | None,
     typer.Option("--caption-column", help="A table's column of captions, if not guessed right."),
+]
+Split = Annotated[
+    str, typer.Option(help="Splits of a Karpathy document, such as train,restval; all if left out.")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
@@ -95,24 +142,45 @@ def compute(
     )
 
 
+def decoding(
+    name: str,
+    samples: int | None,
+    seed: int | None,
+    max_tokens: int | None,
+    settings: list[str] | None,
+) -> DecodeOptions:
+    """The choices on how tokens are chosen."""
+    return DecodeOptions(
+        name=name,
+        samples=samples,
+        seed=seed,
+        max_tokens=max_tokens,
+        settings=tuple(settings or ()),
+    )
+
+
 def ingest_options(
-    batch: str,
-    shards: tuple[int, int | None],
-    images: str,
-    path_column: str,
-    caption_columns: list[str] | None,
+    batch: str, samples_per_shard: int, resize: int | None, table: "TableOptions"
 ) -> "IngestOptions":
-    """The choices on how a source is read; `shards` is (pictures in one, short side or None)."""
+    """The choices on how a source becomes shards."""
     from storage.plan import ShardOptions  # noqa: PLC0415 - help must answer at once
-    from storage.sources import TableOptions  # noqa: PLC0415
     from tasks.ingest import IngestOptions  # noqa: PLC0415
 
-    return IngestOptions(
-        batch=batch,
-        shards=ShardOptions(samples_per_shard=shards[0], resize=shards[1]),
-        table=TableOptions(
-            images=images, path_column=path_column, caption_columns=tuple(caption_columns or ())
-        ),
+    shards = ShardOptions(samples_per_shard=samples_per_shard, resize=resize)
+    return IngestOptions(batch=batch, shards=shards, table=table)
+
+
+def table_options(
+    images: str, path_column: str, caption_columns: list[str] | None, split: str
+) -> "TableOptions":
+    """The choices on how a table is read."""
+    from storage.sources import TableOptions  # noqa: PLC0415 - help must answer at once
+
+    return TableOptions(
+        images=images,
+        path_column=path_column,
+        caption_columns=tuple(caption_columns or ()),
+        splits=tuple(name for part in split.split(",") if (name := part.strip())),
     )
 
 

@@ -11,9 +11,14 @@ from captioner.errors import CaptionerError
 from flows.choices import (
     Batch,
     CaptionColumns,
+    Decode,
+    DecodeSettings,
     Device,
     Dtype,
+    Embeddings,
+    EmbeddingScale,
     Encoder,
+    Feature,
     Images,
     JsonFlag,
     LanesNumber,
@@ -21,27 +26,30 @@ from flows.choices import (
     MaxTokens,
     Model,
     ModelEncoder,
+    Normalized,
     Offline,
-    OutName,
     PathColumn,
     Pictures,
-    Recipe,
     Resize,
     RootUrl,
     RunName,
+    Samples,
+    SampleSeed,
     SamplesPerShard,
     Score,
-    Seed,
     Source,
-    Steps,
+    Split,
     Threads,
     Timeout,
     compute,
+    decoding,
     ingest_options,
     on_lanes,
+    table_options,
 )
 from flows.cli_import import imports
 from flows.cli_more import more
+from flows.cli_train import training
 from storage.errors import StorageError
 
 app = typer.Typer(
@@ -60,7 +68,11 @@ def run(
     model: Model = "nano",
     run_name: RunName = "",
     encoder: ModelEncoder = "",
+    decode: Decode = "",
+    samples: Samples = None,
+    sample_seed: SampleSeed = None,
     max_tokens: MaxTokens = None,
+    settings: DecodeSettings = None,
     score: Score = None,
     batch: Batch = "",
     samples_per_shard: SamplesPerShard = 10_000,
@@ -68,6 +80,7 @@ def run(
     images: Images = "",
     path_column: PathColumn = "",
     caption_columns: CaptionColumns = None,
+    split: Split = "",
     device: Device = "auto",
     dtype: Dtype = "auto",
     batch_size: Pictures = None,
@@ -82,6 +95,7 @@ def run(
     from flows.commands import finish, run_command
     from tasks.options import CaptionOptions
 
+    table = table_options(images, path_column, caption_columns, split)
     summary = run_command(
         source,
         root,
@@ -89,11 +103,11 @@ def run(
             model=model,
             run=run_name,
             encoder=encoder,
-            max_tokens=max_tokens,
+            decode=decoding(decode, samples, sample_seed, max_tokens, settings),
             score=score,
             compute=compute(device, dtype, batch_size, threads, offline=offline),
         ),
-        ingest_options(batch, (samples_per_shard, resize), images, path_column, caption_columns),
+        ingest_options(batch, samples_per_shard, resize, table),
         on_lanes(lanes, timeout, max_failed_shards),
     )
     finish(summary, as_json=as_json)
@@ -109,6 +123,7 @@ def shard(
     images: Images = "",
     path_column: PathColumn = "",
     caption_columns: CaptionColumns = None,
+    split: Split = "",
     lanes: LanesNumber = 1,
     timeout: Timeout = 3600.0,
     max_failed_shards: MaxFailed = 0,
@@ -117,10 +132,11 @@ def shard(
     """Cut what is new in SOURCE into webdataset tars under ROOT."""
     from flows.commands import finish, shard_command
 
+    table = table_options(images, path_column, caption_columns, split)
     summary = shard_command(
         source,
         root,
-        ingest_options(batch, (samples_per_shard, resize), images, path_column, caption_columns),
+        ingest_options(batch, samples_per_shard, resize, table),
         on_lanes(lanes, timeout, max_failed_shards),
     )
     finish(summary, as_json=as_json)
@@ -130,6 +146,8 @@ def shard(
 def embed(
     root: RootUrl,
     encoder: Encoder = "nano",
+    feature: Feature = "projected",
+    normalized: Normalized = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     batch_size: Pictures = None,
@@ -145,7 +163,10 @@ def embed(
     from tasks.options import EmbedOptions
 
     options = EmbedOptions(
-        encoder=encoder, compute=compute(device, dtype, batch_size, threads, offline=offline)
+        encoder=encoder,
+        feature=feature,
+        normalized=normalized,
+        compute=compute(device, dtype, batch_size, threads, offline=offline),
     )
     summary = embed_command(root, options, on_lanes(lanes, timeout, max_failed_shards))
     finish(summary, as_json=as_json)
@@ -157,7 +178,13 @@ def caption(
     model: Model = "nano",
     run_name: RunName = "",
     encoder: ModelEncoder = "",
+    embeddings: Embeddings = "",
+    embedding_scale: EmbeddingScale = None,
+    decode: Decode = "",
+    samples: Samples = None,
+    sample_seed: SampleSeed = None,
     max_tokens: MaxTokens = None,
+    settings: DecodeSettings = None,
     score: Score = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -177,7 +204,9 @@ def caption(
         model=model,
         run=run_name,
         encoder=encoder,
-        max_tokens=max_tokens,
+        decode=decoding(decode, samples, sample_seed, max_tokens, settings),
+        embeddings=embeddings,
+        embedding_scale=embedding_scale,
         score=score,
         compute=compute(device, dtype, batch_size, threads, offline=offline),
     )
@@ -185,37 +214,8 @@ def caption(
     finish(summary, as_json=as_json)
 
 
-@app.command()
-def train(
-    root: RootUrl,
-    recipe: Recipe = "nano",
-    out: OutName = "model",
-    steps: Steps = None,
-    seed: Seed = 0,
-    encoder: Encoder = "nano",
-    device: Device = "auto",
-    threads: Threads = None,
-    lanes: LanesNumber = 1,
-    timeout: Timeout = 86_400.0,
-    offline: Offline = False,
-    as_json: JsonFlag = False,
-) -> None:
-    """Train a captioner on the embeddings and captions under ROOT; it goes on where it was cut."""
-    from flows.commands import finish, train_command
-    from tasks.options import EmbedOptions, TrainOptions
-
-    options = TrainOptions(
-        recipe=recipe,
-        out=out,
-        steps=steps,
-        seed=seed,
-        compute=compute(device, "auto", None, threads, offline=offline),
-    )
-    summary = train_command(root, options, EmbedOptions(encoder=encoder), on_lanes(lanes, timeout))
-    finish(summary, as_json=as_json)
-
-
-app.registered_commands += more.registered_commands + imports.registered_commands
+for part in (training, more, imports):
+    app.registered_commands += part.registered_commands
 
 
 def main() -> None:

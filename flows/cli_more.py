@@ -62,9 +62,13 @@ def doctor(as_json: JsonFlag = False) -> None:
 @more.command()
 def models(
     root: Annotated[str, typer.Argument(help="Also list the models trained under this root.")] = "",
+    sizes: Annotated[
+        bool, typer.Option("--sizes", help="Count the parameters of the published models.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """List the models, recipes and encoders that go by a name."""
+    from captioner.architectures import ARCHITECTURES
     from captioner.encoders import open_clip_names
     from captioner.presets import PRESETS
     from captioner.recipes import RECIPES
@@ -77,6 +81,7 @@ def models(
         "ok": True,
         "presets": {name: preset.about for name, preset in PRESETS.items()},
         "recipes": {name: recipe.about for name, recipe in RECIPES.items()},
+        "architectures": {name: design.about for name, design in ARCHITECTURES.items()},
         "trained": trained,
         "encoders": ["nano", *open_clip_names()],
     }
@@ -85,9 +90,26 @@ def models(
         return
     for title, about in (("preset", facts["presets"]), ("recipe", facts["recipes"])):
         for name, line in dict(about).items():  # type: ignore[call-overload]
-            typer.echo(f"{title}  {name:<14} {line}")
+            typer.echo(f"{title}  {name:<20} {line}")
     for model in trained:
         typer.echo(f"trained {model}")
+    if sizes:
+        _show_sizes()
     typer.echo(
         f"encoders: nano, or {len(open_clip_names())} names of open_clip (--json lists them)"
     )
+
+
+def _show_sizes() -> None:
+    """Parameters of every architecture, in millions; nothing is downloaded for it."""
+    from captioner.architectures import ARCHITECTURES
+    from captioner.counting import count_parameters
+
+    for name, design in ARCHITECTURES.items():
+        found = count_parameters(design)
+        parts = (found.tower, found.mapper, found.language)
+        tower, mapper, language = (f"{part / 1e6:.1f}" for part in parts)
+        typer.echo(
+            f"size    {name:<24} {found.whole / 1e6:7.1f} M parameters: image tower {tower}, "
+            f"mapper {mapper}, language model {language}"
+        )

@@ -8,7 +8,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from flows.finished import finished_captions, finished_embeddings, finished_run, finished_shards
+from flows.finished import (
+    finished_captions,
+    finished_embeddings,
+    finished_run,
+    finished_shards,
+    finished_training,
+)
 from flows.local_api import prefect_api
 from flows.progress import Display
 from flows.report import report
@@ -16,7 +22,7 @@ from flows.summary import Summary
 from storage.layout import open_root
 from tasks.ingest import IngestOptions
 from tasks.options import CaptionOptions, EmbedOptions, LaneOptions, TrainOptions
-from tasks.settings import embedding_for
+from tasks.settings.caption import embedding_for
 from tasks.units.draw import Drawing
 
 
@@ -81,7 +87,7 @@ def train_command(
 
         return train(root, options, embeddings, lanes, return_state=True)
 
-    return perform(lambda: None, flow)
+    return perform(lambda: finished_training(root, options, embeddings), flow)
 
 
 def demo_command(out: str, drawing: Drawing, training: TrainOptions, lanes: LaneOptions) -> Summary:

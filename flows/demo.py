@@ -18,7 +18,7 @@ from storage.urls import join
 from tasks.ingest import IngestOptions
 from tasks.lanes import open_lanes
 from tasks.options import CaptionOptions, LaneOptions, TrainOptions
-from tasks.settings import embedding_for
+from tasks.settings.caption import embedding_for
 from tasks.units.draw import Drawing, draw_collection, judge_unseen
 
 SHARDS = ShardOptions(samples_per_shard=1000)

@@ -10,7 +10,7 @@ from tasks.lanes import in_lane, open_lanes
 from tasks.options import EmbedOptions, LaneOptions
 from tasks.outstanding import unembedded
 from tasks.retryable import embed_shard
-from tasks.settings import find_embeddings
+from tasks.settings.embed import find_embeddings
 from tasks.units.jobs import EmbedJob
 
 
@@ -24,7 +24,7 @@ def embed(
     place = open_root(root)
     with open_lanes(lanes.lanes, lanes.timeout):
         settled = find_embeddings(place, options) or in_lane(
-            "tasks.settings:settle_embeddings", place, options, lanes.lanes
+            "tasks.settings.embed:settle_embeddings", place, options, lanes.lanes
         )
         todo = unembedded(place, settled)
         jobs = [

@@ -7,13 +7,17 @@ from collections.abc import Callable
 
 from flows.summary import StageSummary, Summary
 from storage.layout import Root, open_root
+from storage.models import ModelName, versions
 from storage.run_summary import finalise, is_sealed, read_stats, samples
 from storage.settled import Settled
 from storage.sources import open_source
 from tasks.ingest import IngestOptions
-from tasks.options import CaptionOptions, EmbedOptions
+from tasks.options import CaptionOptions, EmbedOptions, TrainOptions
 from tasks.outstanding import Outstanding, to_cut, uncaptioned, unembedded
-from tasks.settings import embedding_for, find_embeddings, find_run
+from tasks.settings.caption import embedding_for, find_run
+from tasks.settings.embed import find_embeddings
+from tasks.settings.train import model_version, train_request
+from tasks.spaces import find_caption_space, training_space
 
 
 def finished_run(
@@ -59,12 +63,32 @@ def finished_captions(
 ) -> Summary | None:
     """Whether every embedded shard has its captions; sums the run up if only that is missing."""
     place = open_root(root)
-    space = find_embeddings(place, embeddings)
+    space = find_caption_space(place, options, embeddings)
     settled = space and find_run(place, options, space)
     if space is None or settled is None:
         return None
     summary = _idle("caption", root, uncaptioned(place, settled, space))
     return summary and _with_run(summary, place, settled)
+
+
+def finished_training(root: str, options: TrainOptions, embeddings: EmbedOptions) -> Summary | None:
+    """Whether the model that `options` would train is there; ConfigurationError if it cannot be."""
+    place = open_root(root)
+    space = training_space(place, options, embeddings)
+    model = ModelName(options.out, model_version(train_request(place, options, space)))
+    if model.version not in versions(place, model.name):
+        return None
+    summary = Summary(command="train", root=root)
+    summary.stages = [StageSummary(name="train", requested=1, skipped=1)]
+    return with_model(summary, place, model)
+
+
+def with_model(summary: Summary, place: Root, model: ModelName) -> Summary:
+    """The summary with what the trained model came to."""
+    receipt = versions(place, model.name)[model.version]
+    summary.outputs = [place.model(model.name, model.version)]
+    summary.facts = {"model": str(model), **receipt.facts}
+    return summary
 
 
 def _with_run(summary: Summary, place: Root, settled: Settled) -> Summary:

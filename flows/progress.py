@@ -30,6 +30,8 @@ class _Stage:
     done: int = 0
     said: float = 0.0
     bar: TaskID | None = None
+    first: tuple[float, float] | None = None
+    """The first step that was heard of, and when: a resumed training begins in its middle."""
 
     @property
     def rate(self) -> float:
@@ -38,7 +40,14 @@ class _Stage:
     @property
     def left(self) -> str:
         seconds = (self.total - self.done) / self.rate if self.rate and self.total else 0
-        return f"{int(seconds // 60)}:{int(seconds % 60):02d}"
+        return _clock(seconds)
+
+    def steps_left(self, step: float, steps: float) -> str:
+        """The time to the last step at the pace since the first that was heard of."""
+        now = time.perf_counter()
+        self.first = self.first or (step, now)
+        pace = (step - self.first[0]) / max(1e-9, now - self.first[1])
+        return _clock((steps - step) / pace) if pace else "?"
 
 
 class Display:
@@ -77,7 +86,8 @@ class Display:
         stage.bar = self._bars.add_task(name, total=total or None, note="")
         stage.said = time.perf_counter()
         if not self._live:
-            self._line(f"{name}: {total or 'unknown number of'} pictures in {shards} shards")
+            of = f"{total} pictures in {shards} shards" if total else f"{shards} to do"
+            self._line(f"{name}: {of}")
 
     def take(self, tick: Tick) -> None:
         """Some more is done."""
@@ -101,9 +111,15 @@ class Display:
             self._line(f"{name}: {stage.done} pictures, {stage.rate:.1f} a second")
 
     def _note(self, stage: _Stage, tick: Tick) -> str:
-        if tick.facts:
-            return " ".join(f"{name} {value:.4g}" for name, value in tick.facts.items())
-        return f"{stage.rate:.1f}/s"
+        if not tick.facts:
+            return f"{stage.rate:.1f}/s"
+        facts = dict(tick.facts)
+        step, steps = facts.pop("step", 0), facts.pop("steps", 0)
+        left = [f"step {step:.0f} of {steps:.0f}"] if steps else []
+        left += [f"{name.replace('_', ' ')} {value:.4g}" for name, value in facts.items()]
+        if steps:
+            left.append(f"{stage.steps_left(step, steps)} left")
+        return ", ".join(left)
 
     def _plain(self, name: str, stage: _Stage) -> str:
         of = f" of {stage.total}" if stage.total else ""
@@ -112,6 +128,10 @@ class Display:
     def _line(self, text: str) -> None:
         if not self._quiet:
             print(text, file=sys.stderr, flush=True)  # noqa: T201 - plain lines for logs
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds // 60)}:{int(seconds % 60):02d}"
 
 
 def stage_begins(name: str, total: int, shards: int) -> None:

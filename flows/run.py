@@ -14,7 +14,7 @@ from storage.layout import open_root
 from tasks.ingest import IngestOptions
 from tasks.lanes import open_lanes
 from tasks.options import CaptionOptions, LaneOptions
-from tasks.settings import embedding_for
+from tasks.settings.caption import embedding_for
 
 
 @flow(name="run", task_runner=TASKS)

@@ -9,6 +9,7 @@ from storage.captions import run_settings
 from storage.embeddings import embedding_settings
 from storage.layout import open_root
 from storage.models import trained_models
+from storage.reading import read_space
 from storage.run_summary import is_sealed
 from storage.settled import SettingsFile
 from storage.urls import folders
@@ -27,7 +28,7 @@ def status(root: str) -> dict[str, Any]:
     stages += [_line("embed", name, unembedded(place, space)) for name, space in spaces.items()]
     for name in _names(run_settings(place)):
         settled = run_settings(place).read(name)
-        space = settled and spaces.get(settled.resolved["embeddings"]["space"])
+        space = settled and read_space(place, settled.resolved["embeddings"]["space"])
         if settled and space:
             line = _line("caption", name, uncaptioned(place, settled, space))
             stages.append(line | {"sealed": is_sealed(place, settled)})

@@ -3,16 +3,15 @@
 from prefect import flow
 from prefect.client.schemas.objects import State
 
+from flows.finished import with_model
 from flows.stage import TASKS, final_state, run_stage
 from flows.summary import StageSummary, Summary
-from storage.errors import ConfigurationError
 from storage.layout import open_root
-from storage.models import ModelName, versions
+from storage.models import ModelName
 from tasks.lanes import in_lane, open_lanes
 from tasks.options import EmbedOptions, LaneOptions, TrainOptions
-from tasks.outstanding import unembedded
 from tasks.retryable import train_model
-from tasks.settings import find_embeddings
+from tasks.spaces import training_space
 from tasks.units.jobs import TrainJob
 
 
@@ -23,24 +22,21 @@ def train(
     embeddings: EmbedOptions = EmbedOptions(),
     lanes: LaneOptions = LaneOptions(),
 ) -> State[Summary]:
-    """Train a model on every picture under `root` that has an embedding and a caption."""
+    """Train a model on every picture that has an embedding and a caption.
+
+    They are the root's own, or those that others put into `options.embeddings`.
+    """
     place = open_root(root)
-    space = find_embeddings(place, embeddings)
-    left = unembedded(place, space).shards if space else ()
-    if space is None or left:
-        raise ConfigurationError(
-            f"{len(left) or 'all'} shards under {root!r} are not embedded with "
-            f"{embeddings.encoder!r}: run nightcap embed --encoder {embeddings.encoder} first"
-        )
+    space = training_space(place, options, embeddings)
     with open_lanes(lanes.lanes, lanes.timeout):
-        settled = in_lane("tasks.settings:settle_training", place, options, space, lanes.lanes)
+        settled = in_lane(
+            "tasks.settings.train:settle_training", place, options, space, lanes.lanes
+        )
         model = ModelName(options.out, settled.name)
         job = TrainJob(root=root, name=model.name, version=model.version)
         stage = StageSummary(name="train", requested=1)
         run_stage(stage, train_model, [job], lanes=lanes.lanes)
     summary = Summary(command="train", root=root, stages=[stage])
     if summary.ok:
-        receipt = versions(place, model.name)[model.version]
-        summary.outputs = [place.model(model.name, model.version)]
-        summary.facts = {"model": str(model), **receipt.facts}
+        with_model(summary, place, model)
     return final_state(summary, lanes.max_failed_shards)

@@ -18,6 +18,7 @@ from storage.parquet import encode, rows_to_table
 from storage.plan_rows import PlanRow
 from storage.schema import INDEX, with_facts
 from storage.sources import Source
+from storage.sources.item import clean_captions
 from storage.tar_reader import MAX_BYTES, TarSample
 from storage.tar_writer import TarWriter, member_ending
 from storage.urls import is_local, redact
@@ -127,15 +128,15 @@ class Adopter:
             url = known.get("url") or sample.facts.get("url")
             path = f"{self.tar}/{sample.name or sample.key}"
             row = index_row(sample.key, path, url, sample.image, facts)
-            caption = known.get("caption") or sample.facts.get("caption")
-            row["captions"] = [caption] if isinstance(caption, str) else list(sample.captions)
+            told = (known.get("caption"), sample.facts.get("caption"))
+            row["captions"] = next(filter(None, map(_captions, told)), list(sample.captions))
             row["n_bytes"] = sample.size
             yield row
         for key, known in left.items():
             detail = str(known.get("error_message") or "listed, but not in the tar")
             facts = failed("missing_member", redact(detail)[:200])
             row = index_row(key, f"{self.tar}/{key}", known.get("url"), None, facts)
-            row["captions"] = [known["caption"]] if known.get("caption") else []
+            row["captions"] = _captions(known.get("caption"))
             yield row
 
 
@@ -157,6 +158,12 @@ def index_row(
         "error_code": facts.error_code,
         "error_detail": facts.error_detail,
     }
+
+
+def _captions(told: object) -> list[str]:
+    """What a `caption` says: a text or a list of texts, blank ones dropped."""
+    texts = told if isinstance(told, list) else [told]
+    return list(clean_captions([text for text in texts if isinstance(text, str)]))
 
 
 def failed(code: str, detail: str) -> HeaderFacts:

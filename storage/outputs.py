@@ -1,6 +1,6 @@
 """One Parquet file a shard with its receipt: what the embed and caption stages write and read."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -28,11 +28,12 @@ class OutputStore:
         shard: ShardName,
         tables: Iterable[pa.Table],
         schema: pa.Schema,
-        inputs: tuple[FileFacts, ...],
+        inputs: tuple[FileFacts, ...] | Callable[[], tuple[FileFacts, ...]],
     ) -> Receipt:
         """Write the shard's rows, then its receipt: the receipt commits.
 
-        Nothing is visible if `tables` raises. The data file is named by its content, so that a
+        Nothing is visible if `tables` raises. `inputs` may be asked for once `tables` has ended,
+        for what is hashed while it is read. The data file is named by its content, so that a
         second attempt at the same work writes the same name and bytes.
         """
         failures: dict[str, int] = {}
@@ -40,6 +41,7 @@ class OutputStore:
         with scratch() as place:
             made = encode(_counted(tables, failures), schema, place / "data.parquet")
             name = f"{shard.stem}-{made.sha256[:16]}.parquet"
+            inputs = inputs() if callable(inputs) else inputs
             replace(join(folder, name), made.path)
         data = FileFacts(
             url=self.root.relative(join(folder, name)), size=made.size, sha256=made.sha256

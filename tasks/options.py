@@ -25,9 +25,29 @@ class EmbedOptions:
 
     encoder: str = "nano"
     """nano, an open_clip `NAME[/PRETRAINED]`, or a local folder."""
+    feature: str = "projected"
+    """projected is shared with texts, pooled is the tower's before its projection."""
+    normalized: bool | None = None
+    """Whether embeddings are brought to length 1; None is the encoder's own way."""
     value: str = "float16"
     """How embeddings are stored: float16, or float32 for twice the size."""
     compute: ComputeOptions = ComputeOptions()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodeOptions:
+    """How tokens are chosen; what is left open is the model's own way."""
+
+    name: str = ""
+    """greedy, beam, clipcap, sample, top-k or top-p; empty is the model's own."""
+    samples: int | None = None
+    """Captions drawn for each image; the best is `caption`, all are kept in `captions`."""
+    seed: int | None = None
+    """Another seed draws other captions."""
+    max_tokens: int | None = None
+    """Cut captions here; None is the model's own length."""
+    settings: tuple[str, ...] = ()
+    """Any other setting of the strategy as `name=value`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,10 +60,13 @@ class CaptionOptions:
     """Name of the run; empty is `<model>-<fp8>`, which no other configuration can share."""
     encoder: str = ""
     """Folder of the model's encoder if it is a local one; else the model itself names it."""
-    max_tokens: int | None = None
-    """Cut captions here; None is the model's own length."""
+    decode: DecodeOptions = DecodeOptions()
     score: bool | None = None
     """Score captions against their pictures: None if the text tower is at hand, True insists."""
+    embeddings: str = ""
+    """A folder of embeddings in clip-retrieval's layout to caption; empty is the root's own."""
+    embedding_scale: float | None = None
+    """Multiplies stored embeddings of length 1 for a model that was trained on others."""
     compute: ComputeOptions = ComputeOptions()
 
 
@@ -57,8 +80,18 @@ class TrainOptions:
     """Name of the model under ROOT/models."""
     steps: int | None = None
     """Optimiser steps; None is the recipe's own."""
+    language: str = ""
+    """Language model in place of the recipe's: nano, a folder or an id of the hub."""
+    faithful: bool = False
+    """Train as the recipe's original did, flaws included."""
+    settings: tuple[str, ...] = ()
+    """Any other setting of the recipe as `name=value`."""
     seed: int = 0
     """Another seed gives another model of the same quality."""
+    embeddings: str = ""
+    """A folder of embeddings in clip-retrieval's layout to learn from; empty is the root's own."""
+    encoder: str = ""
+    """What made the stored embeddings, if you know it; the model will bear the name."""
     compute: ComputeOptions = ComputeOptions()
 
 

@@ -4,14 +4,17 @@ A stage's output counts only if its receipt was made from what its inputs are no
 made from others, or whose files were touched since and no longer match, is stale and made again.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from storage.captions import caption_store
+from storage.embedded import Offered
 from storage.embeddings import embedding_store
 from storage.layout import Root, ShardName
 from storage.outputs import OutputStore
 from storage.plan import Plan, plan_new, read_plans, unfinished
+from storage.reading import embedding_source
 from storage.receipts import FileFacts, Receipt, Recorded, unchanged
 from storage.settled import Settled
 from storage.shards import ShardStore
@@ -64,59 +67,30 @@ def cut_standing(root: Root) -> Outstanding:
 
 def unembedded(root: Root, space: Settled) -> Outstanding:
     """Shards that are cut and have no embeddings made with `space`."""
-    return _outstanding(root, embedding_store(root, space), _Shards(root))
+    return _outstanding(root, embedding_store(root, space), _cut(ShardStore(root)))
 
 
 def uncaptioned(root: Root, run: Settled, space: Settled) -> Outstanding:
     """Shards that are embedded with `space` and have no captions of `run`."""
-    upstream = _Embedded(root, embedding_store(root, space))
-    return _outstanding(root, caption_store(root, run), upstream)
+    return _outstanding(root, caption_store(root, run), embedding_source(root, space).offered())
 
 
-class _Shards:
+def _cut(shards: ShardStore) -> Iterator[Offered]:
     """Cut shards, as what the embed stage is made from."""
-
-    def __init__(self, root: Root) -> None:
-        self.store = ShardStore(root)
-
-    def batches(self) -> Iterable[str]:
-        return self.store.root.batches()
-
-    def made(self, batch: str) -> Mapping[str, Recorded]:
-        return self.store.receipts(batch)
-
-    def inputs(self, record: Recorded) -> tuple[FileFacts, ...]:
-        return self.store.inputs_from(record.receipt)
+    for batch in shards.root.batches():
+        for stem, made in sorted(shards.receipts(batch).items()):
+            inputs = shards.inputs_from(made.receipt)
+            yield Offered(ShardName(batch, stem), made.receipt.rows, inputs)
 
 
-class _Embedded:
-    """Embedded shards, as what the caption stage is made from."""
-
-    def __init__(self, root: Root, store: OutputStore) -> None:
-        self.shards = _Shards(root)
-        self.store = store
-        self._cut: dict[str, Mapping[str, Recorded]] = {}
-
-    def batches(self) -> Iterable[str]:
-        return self.store.batches()
-
-    def made(self, batch: str) -> Mapping[str, Recorded]:
-        return self.store.receipts(batch)
-
-    def inputs(self, record: Recorded) -> tuple[FileFacts, ...]:
-        return (*record.receipt.files, *record.receipt.inputs)
-
-
-def _outstanding(root: Root, store: OutputStore, upstream: _Shards | _Embedded) -> Outstanding:
+def _outstanding(root: Root, store: OutputStore, upstream: Iterable[Offered]) -> Outstanding:
     found = Outstanding()
     looked = _Looked(root)
-    for batch in upstream.batches():
+    for batch, shards in groupby(upstream, key=lambda shard: shard.name.batch):
         done = store.receipts(batch)
-        for stem, made in sorted(upstream.made(batch).items()):
-            shard = ShardName(batch, stem)
-            inputs = upstream.inputs(made)
-            why = _why(done.get(stem), inputs, looked)
-            found.want(shard, made.receipt.rows, why)
+        for shard in shards:
+            why = _why(done.get(shard.name.stem), shard.inputs, looked)
+            found.want(shard.name, shard.rows, why)
     return found
 
 
@@ -124,10 +98,18 @@ def _why(record: Recorded | None, inputs: tuple[FileFacts, ...], looked: "_Looke
     """Why a shard is to do: empty if it was never done, None if it is done."""
     if record is None:
         return ""
-    if record.receipt.inputs != inputs:
+    if not _same(record.receipt.inputs, inputs):
         return "made from other inputs"
     touched = looked.changed(record.receipt, record.changed)
     return f"{touched} is not what it was" if touched else None
+
+
+def _same(named: tuple[FileFacts, ...], now: tuple[FileFacts, ...]) -> bool:
+    """Whether a receipt names what is offered; what has no hash yet is looked at afterwards."""
+    return len(named) == len(now) and all(
+        there == here if here.sha256 else there.url == here.url
+        for there, here in zip(named, now, strict=True)
+    )
 
 
 class _Looked:

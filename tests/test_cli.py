@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from collections_of_pictures import draw_sizes, snapshot
 from PIL import Image
+from stored_sets import lay_set, sizes
 
 NIGHTCAP = [sys.executable, "-c", "from flows.cli import main; main()"]
 
@@ -94,6 +95,27 @@ def test_a_root_that_cannot_be_written_is_refused(pictures: Path, tmp_path: Path
 def test_captions_without_embeddings_say_what_to_run_first(tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
     assert "nightcap embed" in refused("caption", tmp_path / "root", "--model", "size")
+
+
+def test_a_split_is_asked_of_the_source(pictures: Path, tmp_path: Path) -> None:
+    image = {"filename": "part-0/00000.png", "split": "train", "sentences": []}
+    (pictures / "dataset.json").write_text(json.dumps({"images": [image]}))
+    words = ("shard", pictures / "dataset.json", tmp_path / "root", "--split")
+    assert "choose --split among train (1)" in refused(*words, " train, dev")
+    assert "no splits" in refused("run", pictures, tmp_path / "root", "--split", "train")
+    assert not (tmp_path / "root").exists()
+
+
+def test_stored_embeddings_that_do_not_fit_are_refused_and_nothing_is_written(
+    tmp_path: Path,
+) -> None:
+    folder = lay_set(f"{tmp_path}/set", "0", sizes((1, 2)), {"caption": ["x"]})
+    given = (tmp_path / "root", "--embeddings", folder)
+    assert "width 256" in refused("caption", *given, "--model", "nano")
+    scaled = ("--model", "size", "--embedding-scale", "2")
+    assert "--embedding-scale 2" in refused("caption", *given, *scaled)
+    assert "nowhere" in refused("caption", tmp_path / "root", "--embeddings", tmp_path / "nowhere")
+    assert not (tmp_path / "root").exists()
 
 
 def test_a_mistake_is_json_for_machines(tmp_path: Path) -> None:

@@ -17,11 +17,13 @@ from captioner.checkpoints import LocalCheckpoints, MemoryCheckpoints, pack, unp
 from captioner.configs import EncoderSpec
 from captioner.decoding import Greedy
 from captioner.errors import ModelError
-from captioner.examples import Batch, ExampleFile, Visits, write_examples
+from captioner.examples import Batch, ExampleFile, write_examples
 from captioner.folder_encoder import END
+from captioner.losses import caption_loss
 from captioner.model import CaptionModel
 from captioner.recipes import RECIPES, FreshModel, Recipe, find_recipe, recipe_from_json
-from captioner.training import Progress, TrainingResult, caption_loss, train
+from captioner.training import Progress, TrainingResult, train
+from captioner.visits import Visits
 
 WORDS = ["red", "blue", "green", "grey", "pink", "gold", "teal", "plum", "rust", "jade"]
 TOKENIZER = tiny_tokenizer()
@@ -256,15 +258,17 @@ def test_examples_that_cannot_be_learnt_are_refused(
         examples(tmp_path / "examples", made)
 
 
-def test_every_epoch_visits_every_picture_once() -> None:
-    visits = Visits(range(100, 130), batch_size=7, seed=5)
+def test_every_epoch_visits_every_picture_once(tmp_path: Path) -> None:
+    made = examples(tmp_path / "examples", pictures(130, captions=5))
+    recipe = RECIPE.changed({"batch_size": 7, "seed": 5})
+    visits = Visits(range(100, 130), made, recipe)
     stream = [row for step in range(60) for row in visits.rows(step)]
     for epoch in range(14):
         visited = [picture for picture, _ in stream[30 * epoch : 30 * epoch + 30]]
         assert sorted(visited) == list(range(100, 130))
     assert [at for at, _ in stream[:30]] != [at for at, _ in stream[30:60]]
     assert len({which % 5 for at, which in stream if at == 100}) > 2
-    assert Visits(range(100, 130), 7, 5).rows(41) == visits.rows(41)
+    assert Visits(range(100, 130), made, recipe).rows(41) == visits.rows(41)
 
 
 def test_the_best_weights_are_kept_when_they_are_asked_for(tmp_path: Path) -> None:

@@ -27,6 +27,10 @@ class EncoderMapper(nn.Module):
         )
         self.encoder = nn.TransformerEncoder(layer, config.layers, enable_nested_tensor=False)
         self.output = nn.Linear(width, config.prefix_tokens * width)
+        for part in self.modules():  # as the original begins
+            if isinstance(part, nn.Linear):
+                nn.init.kaiming_normal_(part.weight, mode="fan_in", nonlinearity="relu")
+                nn.init.zeros_(part.bias)
 
     def forward(self, image_BC: Tensor) -> Tensor:
         """The prefix of each image: prefix_BPD; an image attends to itself alone."""

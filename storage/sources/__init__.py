@@ -52,6 +52,14 @@ def open_source(source: str, *, exclude: str = "", table: TableOptions | None = 
     """
     if not source.strip():
         raise ConfigurationError("SOURCE is empty: give a folder, a glob, a table or tars")
+    options = table or TableOptions()
+    found = _source(source, exclude, options)
+    if options.splits and "split" not in found.facts:
+        raise ConfigurationError(f"SOURCE {redact(source)!r} has no splits: leave --split out")
+    return found
+
+
+def _source(source: str, exclude: str, options: TableOptions) -> Source:
     tree = Tree(source)
     kind = tree.kind("")
     if kind == "folder":
@@ -59,7 +67,7 @@ def open_source(source: str, *, exclude: str = "", table: TableOptions | None = 
     if names_tars(source):
         return TarsSource(source, exclude=exclude)
     if kind == "file":
-        return _file_source(source, table or TableOptions())
+        return _file_source(source, options)
     if has_magic(source):
         return FolderSource(parse_pattern(source), exclude=exclude)
     raise ConfigurationError(

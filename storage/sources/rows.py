@@ -41,13 +41,14 @@ class TableRows:
     def __init__(self, url: str, path_column: str, caption_columns: Sequence[str]) -> None:
         self._url = url
         self._shown = Tree(url).shown("")
-        self.pathless = 0
+        self.counted: dict[str, int] = {}
         with open_table(url) as table:
             self._columns = table.columns
             self._by_name = {name.lower(): name for name in reversed(table.columns)}
             self.path_column = self._given(path_column) if path_column else self._guess_path(table)
             given = tuple(self._given(name) for name in caption_columns)
             self.caption_columns = given or self._guess_captions(table.named)
+        self.facts = {"columns": json.dumps([self.path_column, *self.caption_columns])}
         self._url_column = next((self._by_name[name] for name in URLS if name in self._by_name), "")
 
     def first_path(self) -> str:
@@ -62,12 +63,14 @@ class TableRows:
     def sorted(self, base: str) -> Iterator[TableRow]:
         """The rows that name a path, by path components, then as they stand in the table.
 
-        `base` is taken off absolute paths that begin with it. `pathless` counts the other rows.
+        `base` is taken off absolute paths that begin with it. `counted` has the rows that say
+        too little, such as the one of Flickr30k that lacks a separator.
         """
         with open_table(self._url) as table:
             rows = self._select(table)
             counting = f"SELECT count(*) FROM ({rows}) WHERE coalesce(path, '') = ''"
-            self.pathless = int((table.connection.execute(counting).fetchone() or [0])[0])
+            pathless = int((table.connection.execute(counting).fetchone() or [0])[0])
+            captionless = 0
             inside = (
                 "SELECT n, url, texts, CASE WHEN starts_with(path, $1) "
                 f"THEN substr(path, length($1) + 1) ELSE path END AS path FROM ({rows})"
@@ -79,7 +82,11 @@ class TableRows:
             )
             while found := cursor.fetchmany(10_000):
                 for path, url, texts in found:
-                    yield TableRow(path, url, tuple(_texts(texts, quoted=table.quoted)))
+                    captions = tuple(_texts(texts, quoted=table.quoted))
+                    captionless += bool(self.caption_columns) and not captions
+                    yield TableRow(path, url, captions)
+        counts = {"rows without a path": pathless, "rows without a caption": captionless}
+        self.counted = {what: count for what, count in counts.items() if count}
 
     def _select(self, table: Table) -> str:
         """The query for n, path, url and texts (JSON values, one a caption column)."""

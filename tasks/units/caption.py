@@ -5,7 +5,6 @@ Shapes:  B batch   N rows   C embedding
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from math import isfinite
 from typing import Any
 
@@ -14,21 +13,22 @@ import torch
 
 from captioner.captions import Caption, Captioner
 from captioner.decoding import Decoding, decoding_from_json
-from captioner.devices import Numerics, use_threads
-from captioner.encoders import Encoder, load_encoder
-from captioner.presets import load_captioner
+from captioner.devices import Numerics
+from captioner.encoders import Encoder
 from captioner.scoring import clip_similarities
 from storage.captions import caption_store, run_settings
-from storage.embeddings import embedding_settings, embedding_store, embedding_values
-from storage.errors import ConfigurationError, ShardError
-from storage.layout import Root, ShardName, open_root
+from storage.embeddings import embedding_values
+from storage.errors import ConfigurationError
+from storage.layout import ShardName, open_root
 from storage.parquet import rows_to_table
-from storage.receipts import FileFacts, Receipt
+from storage.reading import embedding_source, read_space
+from storage.receipts import Receipt
 from storage.schema import CAPTIONS, with_facts
 from storage.settled import Settled
-from storage.shards import ShardStore
 from tasks.progress import tick
+from tasks.settings.common import space_form
 from tasks.units.jobs import CaptionJob
+from tasks.units.loaded import captioner_in_lane, encoder_in_lane
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,8 @@ class Writer:
     decoding: Decoding
     scorer: Encoder | None
     batch_size: int
+    scale: float = 1.0
+    """Multiplies stored embeddings, for a model that was not trained on normalised ones."""
 
     def write(self, image_NC: torch.Tensor, ids: list[str]) -> list[list[Caption]]:
         """The captions of each row; batches always start at the same rows."""
@@ -68,35 +70,19 @@ def caption_shard(job: CaptionJob) -> Receipt:
     """The receipt of the shard's captions, made now."""
     root, shard = open_root(job.root), ShardName.parse(job.shard)
     settled = run_settings(root).read(job.run)
-    space = settled and embedding_settings(root).read(settled.resolved["embeddings"]["space"])
+    space = settled and read_space(root, settled.resolved["embeddings"]["space"])
     if settled is None or space is None:
         raise ConfigurationError(f"run {job.run!r} has no settings, or its embeddings are gone")
     numerics = Numerics(**settled.resolved["numerics"])
-    captioner, scorer = models_in_lane(job.model, job.encoder, numerics)
+    captioner = captioner_in_lane(job.model, numerics)
+    scorer = encoder_in_lane(job.encoder, space_form(space), numerics) if job.encoder else None
     decoding = decoding_from_json(settled.resolved["decoding"])
-    writer = Writer(captioner, decoding, scorer, numerics.batch_size)
-    tables = captioned(_pairs(root, shard, space), writer, str(shard))
+    scale = float(settled.resolved["embeddings"].get("scale", 1.0))
+    writer = Writer(captioner, decoding, scorer, numerics.batch_size, scale)
+    rows = embedding_source(root, space).open(shard)
+    tables = captioned(rows, writer, str(shard))
     schema = with_facts(CAPTIONS, run_facts(settled))
-    return caption_store(root, settled).commit(
-        shard, tables, schema, caption_inputs(root, shard, space)
-    )
-
-
-@lru_cache(maxsize=2)
-def models_in_lane(
-    model: str, encoder: str, numerics: Numerics
-) -> tuple[Captioner, Encoder | None]:
-    """Captioner and scorer, loaded once in this process."""
-    use_threads(numerics.threads)
-    captioner = load_captioner(model, device=numerics.device, dtype=numerics.dtype)
-    scorer = load_encoder(encoder, device=numerics.device) if encoder else None
-    return captioner, scorer
-
-
-def caption_inputs(root: Root, shard: ShardName, space: Settled) -> tuple[FileFacts, ...]:
-    """The files that a shard's captions are made from: its embeddings and what those were."""
-    receipt = embedding_store(root, space).receipt(shard)
-    return (*receipt.files, *receipt.inputs)
+    return caption_store(root, settled).commit(shard, tables, schema, rows.inputs)
 
 
 def run_facts(settled: Settled) -> dict[str, str]:
@@ -111,7 +97,7 @@ def captioned(
 ) -> Iterator[pa.Table]:
     """One row for every row of the index, in order."""
     for index, embeddings in pairs:
-        image_NC = torch.from_numpy(embedding_values(embeddings))
+        image_NC = torch.from_numpy(embedding_values(embeddings)) * writer.scale
         rows = [
             _row(shard, there, seen)
             for there, seen in zip(
@@ -120,16 +106,6 @@ def captioned(
         ]
         _fill(rows, image_NC, writer)
         yield rows_to_table(rows, CAPTIONS)
-
-
-def _pairs(root: Root, shard: ShardName, space: Settled) -> Iterator[tuple[pa.Table, pa.Table]]:
-    """Index and embeddings of the same rows; ShardError if they are not the same."""
-    index = ShardStore(root).index(shard)
-    embeddings = embedding_store(root, space).read(shard)
-    for there, seen in zip(index, embeddings, strict=True):
-        if not there["key"].equals(seen["key"]):
-            raise ShardError(f"shard {shard}: index and embeddings hold other pictures")
-        yield there, seen
 
 
 def _row(shard: str, there: dict[str, Any], seen: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -16,8 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from captioner.devices import Numerics, use_threads
-from captioner.encoders import Encoder, load_encoder
+from captioner.devices import Numerics
+from captioner.encoders import Encoder
 from captioner.errors import PictureError
 from captioner.pictures import PictureLimits, decode, phash
 from storage.embeddings import (
@@ -31,7 +30,9 @@ from storage.layout import ShardName, open_root
 from storage.receipts import Receipt
 from storage.shards import Sample, ShardStore
 from tasks.progress import tick
+from tasks.settings.common import space_form
 from tasks.units.jobs import EmbedJob
+from tasks.units.loaded import encoder_in_lane
 
 AHEAD = 3
 """Batches decoded in advance: enough to keep the encoder busy, little enough to hold."""
@@ -44,19 +45,12 @@ def embed_shard(job: EmbedJob) -> Receipt:
     if settled is None:
         raise ConfigurationError(f"there are no settings for embeddings {job.space!r}")
     numerics = Numerics(**settled.resolved["numerics"])
-    encoder = encoder_in_lane(job.encoder, numerics)
+    encoder = encoder_in_lane(job.encoder, space_form(settled), numerics)
     shards = ShardStore(root)
     schema = embedding_file_schema(settled)
     tables = embedded(shards.samples(shard), encoder, numerics, schema)
     store = embedding_store(root, settled)
     return store.commit(shard, tables, schema, shards.receipt_input(shard))
-
-
-@lru_cache(maxsize=2)
-def encoder_in_lane(name: str, numerics: Numerics) -> Encoder:
-    """The encoder, loaded once in this process."""
-    use_threads(numerics.threads)
-    return load_encoder(name, device=numerics.device, dtype=numerics.dtype)
 
 
 def embedded(

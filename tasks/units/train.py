@@ -10,19 +10,21 @@ import numpy.typing as npt
 
 from captioner.beginnings import begin
 from captioner.configs import EncoderSpec
+from captioner.curves import loss_curve
 from captioner.devices import use_threads
 from captioner.examples import write_examples
 from captioner.model import CaptionModel
 from captioner.recipes import Recipe, recipe_from_json
 from captioner.training import Progress, TrainingResult, train
 from storage.commit import replace, scratch
-from storage.embeddings import embedding_settings, embedding_store, embedding_values
+from storage.embedded import EmbeddingSource
+from storage.embeddings import embedding_values
 from storage.errors import ConfigurationError
-from storage.layout import Root, ShardName, open_root
+from storage.layout import open_root
 from storage.models import ModelName, discard, model_settings, publish_model, versions
+from storage.reading import embedding_source, read_space
 from storage.receipts import Receipt
 from storage.settled import Settled
-from storage.shards import ShardStore
 from storage.urls import join, read_bytes
 from tasks.progress import tick
 from tasks.units.jobs import TrainJob
@@ -34,15 +36,16 @@ def train_model(job: TrainJob) -> Receipt:
     if receipt := versions(root, job.name).get(job.version):
         return receipt
     settled = model_settings(root, job.name).read(job.version)
-    space = settled and embedding_settings(root).read(settled.resolved["space"])
+    space = settled and read_space(root, settled.resolved["space"])
     if settled is None or space is None:
         raise ConfigurationError(f"model {model} has no settings, or its embeddings are gone")
     checkpoints = StoredCheckpoints(join(root.model(job.name, job.version), "checkpoints"))
     with scratch() as place:
-        trained, result = _train(root, settled, space, checkpoints, place)
+        pictures = _Pictures(embedding_source(root, space))
+        trained, result = _train(settled, pictures, checkpoints, place)
         folder = place / "model"
         trained.save(folder, dtype="float32")
-        _describe(folder, settled, result)
+        _describe(folder, settled, result, pictures.norm_mean)
         receipt = publish_model(root, model, settled.fingerprint, folder, _facts(result))
     discard(checkpoints.url)
     return receipt
@@ -66,24 +69,56 @@ class StoredCheckpoints:
             return None
 
 
+class _Pictures:
+    """Embedding and captions of every picture that has both, in order of shard."""
+
+    def __init__(self, source: EmbeddingSource) -> None:
+        self._source = source
+        self._count, self._lengths = 0, 0.0
+
+    @property
+    def norm_mean(self) -> float:
+        """The mean length of the embeddings given: what later ones may have to be scaled to."""
+        return self._lengths / max(1, self._count)
+
+    def __iter__(self) -> Iterator[tuple[npt.NDArray[np.float32], Sequence[str]]]:
+        for shard in self._source.offered():
+            for index, seen in self._source.open(shard.name):
+                fine = np.asarray(seen["status"].to_numpy() == "ok")
+                captions = index["captions"].to_pylist()
+                image_NC = embedding_values(seen)
+                for number in np.flatnonzero(fine):
+                    if captions[number]:
+                        self._count += 1
+                        self._lengths += float(np.linalg.norm(image_NC[number].astype(np.float64)))
+                        yield image_NC[number], captions[number]
+
+
 def _train(
-    root: Root, settled: Settled, space: Settled, checkpoints: StoredCheckpoints, place: Path
+    settled: Settled, pictures: _Pictures, checkpoints: StoredCheckpoints, place: Path
 ) -> tuple[CaptionModel, TrainingResult]:
     use_threads(settled.resolved["numerics"]["threads"])
     recipe: Recipe = recipe_from_json(settled.resolved["recipe"])
     encoder = EncoderSpec(**settled.resolved["encoder"])
-    model = begin(recipe, encoder, device=settled.resolved["numerics"]["device"])
+    resolved = settled.resolved
+    device, offline = resolved["numerics"]["device"], bool(resolved.get("offline"))
+    model = begin(recipe, encoder, device=device, offline=offline)
     examples = write_examples(
         place / "examples",
-        _pictures(root, space),
+        pictures,
         model.language.tokens,
         max_tokens=recipe.max_caption_tokens,
     )
 
     def report(progress: Progress) -> None:
-        facts = {"loss": progress.train_loss, "step": progress.step, "steps": progress.steps}
+        facts = {
+            "step": progress.step,
+            "steps": progress.steps,
+            "loss": progress.train_loss,
+            "examples_a_second": progress.examples_per_second,
+        }
         if progress.val_loss is not None:
-            facts["val_loss"] = progress.val_loss
+            facts["held_out"] = progress.val_loss
         tick("train", 0, **facts)
 
     try:
@@ -93,26 +128,10 @@ def _train(
     return model, result
 
 
-def _pictures(
-    root: Root, space: Settled
-) -> Iterator[tuple[npt.NDArray[np.float32], Sequence[str]]]:
-    """Embedding and captions of every picture that has both, in order of shard."""
-    store, shards = embedding_store(root, space), ShardStore(root)
-    for batch in store.batches():
-        for stem in store.receipts(batch):
-            shard = ShardName(batch, stem)
-            for index, seen in zip(shards.index(shard), store.read(shard), strict=True):
-                fine = np.asarray(seen["status"].to_numpy() == "ok")
-                captions = index["captions"].to_pylist()
-                image_NC = embedding_values(seen)
-                for number in np.flatnonzero(fine):
-                    if captions[number]:
-                        yield image_NC[number], captions[number]
-
-
-def _describe(folder: Path, settled: Settled, result: TrainingResult) -> None:
+def _describe(folder: Path, settled: Settled, result: TrainingResult, norm_mean: float) -> None:
     """What made the model: no clock, so that the same training gives the same files."""
     facts = {key: value for key, value in result.to_json().items() if key != "seconds"}
+    facts["embedding_norm_mean"] = norm_mean
     training = {**settled.resolved, "result": facts}
     text = json.dumps(training, indent=1, sort_keys=True) + "\n"
     (folder / "training.json").write_text(text, encoding="utf-8")
@@ -121,6 +140,7 @@ def _describe(folder: Path, settled: Settled, result: TrainingResult) -> None:
         for step, loss, held_out in result.curve
     ]
     (folder / "metrics.jsonl").write_text("\n".join([*lines, ""]), encoding="utf-8")
+    (folder / "loss.png").write_bytes(loss_curve(result))
 
 
 def _facts(result: TrainingResult) -> dict[str, float | int | None]:

@@ -1,0 +1,143 @@
+"""The settings of a run of captions: the model, its decoding, its scorer."""
+
+import logging
+from dataclasses import asdict
+from typing import Any
+
+from captioner.configs import EncoderSpec
+from captioner.decoding import Decoding, changed_decoding
+from captioner.encoders import load_encoder
+from captioner.errors import ModelError
+from captioner.presets import PRESETS, model_digest, read_model_config
+from storage.captions import run_settings
+from storage.layout import Root
+from storage.models import find_trained
+from storage.reading import is_stored
+from storage.schema import SCHEMA_VERSION
+from storage.settled import Settled
+from tasks.assignments import assignments
+from tasks.options import CaptionOptions, EmbedOptions
+from tasks.settings.common import locate_model, model_encoder, numerics_for, space_form
+
+_log = logging.getLogger(__name__)
+CAPTION_VERSION = 1
+"""Raised when the same settings would give other captions."""
+
+
+def embedding_for(root: Root, options: CaptionOptions) -> EmbedOptions:
+    """The embeddings that a model reads, computed as its captions are."""
+    spec = model_encoder(root, options.model)
+    return EmbedOptions(
+        encoder=options.encoder or spec.name,
+        feature=spec.feature,
+        normalized=spec.normalized,
+        compute=options.compute,
+    )
+
+
+def caption_sources(root: Root, options: CaptionOptions, settled: Settled) -> tuple[str, str]:
+    """What a lane loads the model and its scorer from; no scorer is an empty string."""
+    scorer = str(settled.resolved["scorer"])
+    return locate_model(root, options.model), (options.encoder or scorer) if scorer else ""
+
+
+def caption_request(root: Root, options: CaptionOptions, space: Settled) -> dict[str, Any]:
+    """What decides the captions, as asked."""
+    scale = {"embedding_scale": options.embedding_scale} if options.embedding_scale else {}
+    return {
+        **scale,
+        "stage": "caption",
+        "model": model_digest(locate_model(root, options.model)),
+        "embeddings": space.fingerprint,
+        "decoding": decoding_for(root, options).to_json(),
+        "score": options.score,
+        "device": options.compute.device,
+        "dtype": options.compute.dtype,
+        "batch_size": options.compute.batch_size,
+        "threads": options.compute.threads,
+        "versions": [SCHEMA_VERSION, CAPTION_VERSION],
+    }
+
+
+def decoding_for(root: Root, options: CaptionOptions) -> Decoding:
+    """How the model's captions are written, with what `options` change; no torch."""
+    chosen = options.decode
+    settings = assignments(chosen.settings)
+    given = {"n": chosen.samples, "seed": chosen.seed, "max_tokens": chosen.max_tokens}
+    settings |= {name: value for name, value in given.items() if value is not None}
+    default = read_model_config(locate_model(root, options.model)).decoding
+    drawn = chosen.samples is not None and default.candidates == 1
+    name = chosen.name or ("top-p" if drawn else "")
+    return changed_decoding(default, name, settings)
+
+
+def find_run(root: Root, options: CaptionOptions, space: Settled) -> Settled | None:
+    """The run that `options` began before under this root."""
+    return run_settings(root).find(caption_request(root, options, space), options.run)
+
+
+def settle_run(root: Root, options: CaptionOptions, space: Settled, lanes: int) -> Settled:
+    """The run for `options`, resolved for this machine if it is new."""
+    request = caption_request(root, options, space)
+    config = read_model_config(locate_model(root, options.model))
+    read: dict[str, Any] = {"space": space.name, "fingerprint": space.fingerprint}
+    if options.embedding_scale:
+        read |= {"scale": options.embedding_scale}
+    if not is_stored(space):
+        check_space(config.encoder, space)
+
+    def resolve() -> dict[str, Any]:
+        compute = options.compute
+        numerics = numerics_for(compute, lanes)
+        return {
+            "stage": "caption",
+            "model": _label(root, options.model),
+            "weights": request["model"],
+            "embeddings": read,
+            "decoding": request["decoding"],
+            "scorer": _scorer(space, options),
+            "numerics": asdict(numerics),
+            "versions": request["versions"],
+        }
+
+    return run_settings(root).settle(request, resolve, title="model", name=options.run)
+
+
+def check_space(wanted: EncoderSpec, space: Settled) -> None:
+    """Raise ModelError, naming what differs, unless the embeddings are those a model reads."""
+    given = {"name": space.resolved["encoder"], **space.resolved}
+    for name, value in asdict(wanted).items():
+        if given[name] != value and (wanted.name or name != "name"):
+            raise ModelError(
+                f"The model reads embeddings with {name} {value!r}, but {space.name!r} has "
+                f"{given[name]!r}: embed with --encoder {wanted.name}."
+            )
+
+
+def _label(root: Root, model: str) -> str:
+    if model in PRESETS:
+        return model
+    trained = find_trained(root, model)
+    return str(trained) if trained else model.rstrip("/").rsplit("/", 1)[-1]
+
+
+def _scorer(space: Settled, options: CaptionOptions) -> str:
+    """Name of the encoder whose text tower scores, empty for none."""
+    if options.score is False:
+        return ""
+    name = str(space.resolved["encoder"]) or options.encoder
+    try:
+        _check_named(name)
+        form, offline = space_form(space), options.compute.offline
+        load_encoder(options.encoder or name, form, device="cpu", offline=offline)
+    except ModelError as error:
+        if options.score:
+            raise
+        _log.warning("clip_sim stays null: %s", error)
+        return ""
+    return name
+
+
+def _check_named(encoder: str) -> None:
+    if not encoder:
+        raise ModelError("The model names no encoder; give --encoder to have captions scored.")
