@@ -47,6 +47,7 @@ from flows.choices import (
     on_lanes,
     table_options,
 )
+from flows.cli_import import imports
 from flows.cli_more import more
 from flows.cli_train import training
 from storage.errors import StorageError
@@ -213,7 +214,8 @@ def caption(
     finish(summary, as_json=as_json)
 
 
-app.registered_commands += training.registered_commands + more.registered_commands
+for part in (training, more, imports):
+    app.registered_commands += part.registered_commands
 
 
 def main() -> None:

@@ -26,7 +26,6 @@ from storage.receipts import Receipt
 from storage.schema import CAPTIONS, with_facts
 from storage.settled import Settled
 from tasks.progress import tick
-from tasks.settings.common import space_form
 from tasks.units.jobs import CaptionJob
 from tasks.units.loaded import captioner_in_lane, encoder_in_lane
 
@@ -75,7 +74,8 @@ def caption_shard(job: CaptionJob) -> Receipt:
         raise ConfigurationError(f"run {job.run!r} has no settings, or its embeddings are gone")
     numerics = Numerics(**settled.resolved["numerics"])
     captioner = captioner_in_lane(job.model, numerics)
-    scorer = encoder_in_lane(job.encoder, space_form(space), numerics) if job.encoder else None
+    form = captioner.encoder_spec.form
+    scorer = encoder_in_lane(job.encoder, form, numerics) if job.encoder else None
     decoding = decoding_from_json(settled.resolved["decoding"])
     scale = float(settled.resolved["embeddings"].get("scale", 1.0))
     writer = Writer(captioner, decoding, scorer, numerics.batch_size, scale)
