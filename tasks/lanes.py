@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnContext
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any, Self
 
@@ -40,7 +41,7 @@ class Lanes:
         self.count = count
         self.timeout = timeout
         self._context = multiprocessing.get_context("spawn")
-        self._ticks: multiprocessing.Queue[Tick | None] = self._context.Queue()
+        self._ticks: SimpleQueue[Tick | None] = self._context.SimpleQueue()
         self._free: queue.Queue[_Lane] = queue.Queue()
         self._listener = threading.Thread(target=self._listen, daemon=True)
         for number in range(count):
@@ -101,7 +102,7 @@ class _Lane:
     """One worker process, started on first use and again after it was lost."""
 
     def __init__(
-        self, number: int, context: SpawnContext, ticks: "multiprocessing.Queue[Tick | None]"
+        self, number: int, context: SpawnContext, ticks: "SimpleQueue[Tick | None]"
     ) -> None:
         self._number = number
         self._context = context
@@ -137,7 +138,7 @@ class _Lane:
         )
 
 
-def _begin(number: int, ticks: "multiprocessing.Queue[Tick | None]") -> None:
+def _begin(number: int, ticks: "SimpleQueue[Tick | None]") -> None:
     """Prepare a lane: its own GPU where there are several, ticks sent home, no life of its own."""
     gpus = [node.name.removeprefix("nvidia") for node in sorted(Path("/dev").glob("nvidia[0-9]*"))]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(gpus)).split(",")

@@ -17,8 +17,11 @@ from foreign_checkpoints import language_folder, stand_ins
 REPOSITORY = Path(__file__).parent.parent
 PAGES = [
     *("README.md", "docs/captioning.md", "docs/reading.md", "docs/training.md"),
-    *("docs/embeddings.md", "docs/decoding.md", "docs/importing.md"),
-    pytest.param("docs/recipes.md", marks=pytest.mark.slow),  # a dozen trainings and runs
+    "docs/decoding.md",
+    *(
+        pytest.param(page, marks=pytest.mark.slow)  # many commands, each a process of its own
+        for page in ("docs/embeddings.md", "docs/importing.md", "docs/recipes.md")
+    ),
 ]
 STAND_INS = {
     "ViT-B-32/openai": "nano",

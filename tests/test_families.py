@@ -61,7 +61,6 @@ def beams(beam_case: Case) -> list[list[list[int]]]:
 @torch.no_grad()
 def plainly(name: str) -> Case:
     family = FAMILIES[name]
-    torch.manual_seed(family.seed)
     model, state = random_pair(family)
     images = torch.randn(IMAGES, family.image_dim)
     prefixes = [family.prefix(state, image_C) for image_C in images]

@@ -20,7 +20,14 @@ from storage.errors import ConfigurationError, ShardError
 from storage.layout import Root, ShardName
 from storage.stored import StoredEmbeddings, register_stored, stored_settings
 from storage.stored_folder import StoredFolder
-from tasks.options import CaptionOptions, ComputeOptions, EmbedOptions, LaneOptions, TrainOptions
+from tasks.options import (
+    CaptionOptions,
+    ComputeOptions,
+    DecodeOptions,
+    EmbedOptions,
+    LaneOptions,
+    TrainOptions,
+)
 from tasks.spaces import caption_space, training_space
 
 HERE = LaneOptions(lanes=0)
@@ -455,7 +462,9 @@ def test_a_model_learns_from_stored_embeddings_and_captions_them(tmp_path: Path)
     assert record["result"]["embedding_norm_mean"] == pytest.approx(norms.mean(), rel=1e-12)
     assert record["encoder"] == record["encoder"] | {"name": "", "dim": 24, "normalized": False}
 
-    options = CaptionOptions(model="mine", embeddings=folder, max_tokens=4, compute=CPU)
+    options = CaptionOptions(
+        model="mine", embeddings=folder, decode=DecodeOptions(max_tokens=4), compute=CPU
+    )
     done = caption(root, options)
     assert done.totals["captioned"] == 12
 
