@@ -1,6 +1,7 @@
 """Outputs of a stage on every store: whole or absent, made again when their inputs change."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,16 @@ def test_other_inputs_make_a_new_generation_that_readers_take(store: OutputStore
     newer = store.commit(SHARD, [table(row("a", "a cat"))], CAPTIONS, OTHER)
     assert newer.generation == 1
     assert [kept["caption"] for kept in next(store.read(SHARD)).to_pylist()] == ["a cat"]
+
+
+def test_an_output_of_another_configuration_counts_for_nothing(store: OutputStore) -> None:
+    """Where it lies and what it is called do not make it ours: its fingerprint does."""
+    store.commit(SHARD, [table(row("a", "a dog"))], CAPTIONS, INPUT)
+    other = replace(store, fingerprint="f" * 64)
+    assert set(store.receipts("0000")) == {"00000"}
+    assert other.receipts("0000") == {}
+    with pytest.raises(ShardError, match="no caption output"):
+        other.receipt(SHARD)
 
 
 def test_a_lost_data_file_is_an_error_that_names_it(store: OutputStore) -> None:
