@@ -20,6 +20,7 @@ from captioner.architectures import find_architecture
 from captioner.beginnings import begin
 from captioner.checkpoints import MemoryCheckpoints
 from captioner.configs import Form
+from captioner.decoding import Greedy
 from captioner.devices import use_threads
 from captioner.encoders import load_encoder, spec_of
 from captioner.examples import write_examples
@@ -102,10 +103,11 @@ def trial(recipe: Recipe, feature: str, seen: Scenes, unseen: Scenes) -> dict[st
         )
         result = train(model, examples, recipe, checkpoints=MemoryCheckpoints(), report=_report)
     seconds = time.perf_counter() - began
+    greedy = Greedy(model.decoding.max_tokens, model.decoding.stop_ids)
     captions = [
         caption
         for part in torch.split(unseen.image_NC, 100)
-        for caption in model.candidates(part, model.decoding)
+        for caption in model.candidates(part, greedy)
     ]
     judged = zip(captions, unseen.drawn, strict=True)
     right = sum(scenes.attribute_true(row[0].text, scene) for row, scene in judged)

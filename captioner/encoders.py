@@ -35,6 +35,8 @@ class Encoder(Protocol):
     feature: str
     normalized: bool
     image_size: int
+    revision: str
+    """The hub's commit of its weights; empty where they are no hub's."""
 
     def preprocess(self, rgb: "Image") -> "Tensor":
         """An upright RGB picture as float32 pixels_CHW; may be called from several threads."""

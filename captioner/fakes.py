@@ -27,6 +27,7 @@ class SizeEncoder:
     dim = _DIM
     feature = "projected"
     normalized = False
+    revision = ""
     image_size = 1 << 16  # larger than any picture: no decoder may scale down for this encoder
 
     def preprocess(self, rgb: Image) -> Tensor:

@@ -31,6 +31,8 @@ class LanguageModel(nn.Module):
         super().__init__()
         self.network = network
         self.tokenizer = tokenizer
+        self.revision: str = getattr(network.config, "_commit_hash", None) or ""
+        """The hub's commit of its weights; empty where they are no hub's."""
         if tokenizer.get_vocab_size() > self.vocabulary:
             raise ModelError(
                 f"The tokenizer has {tokenizer.get_vocab_size()} tokens, the language model "

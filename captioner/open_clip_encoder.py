@@ -37,6 +37,7 @@ class ClipEncoder:
         form: Form,
     ) -> None:
         self.name = name
+        self.revision = ""
         self.feature = form.feature
         self.normalized = bool(form.normalized)
         self._model = model
@@ -114,13 +115,21 @@ def load_open_clip(name: str, form: Form, *, device: str, dtype: str, offline: b
         tokens = open_clip.get_tokenizer(model_name)
     except (RuntimeError, OSError, ValueError, ImportError) as error:
         raise ModelError(f"The encoder {name!r} cannot be loaded: {_line(error)}") from error
-    return ClipEncoder(
+    encoder = ClipEncoder(
         name=f"{model_name}/{tag}",
         model=place(model, device, dtype),
         transform=transform,
         tokens=lambda texts: tokens(list(texts)),
         form=form,
     )
+    encoder.revision = hub_revision(weights)
+    return encoder
+
+
+def hub_revision(file: Path) -> str:
+    """The commit that a file in the hub's cache is of; empty for a file from elsewhere."""
+    parts = file.parts
+    return parts[parts.index("snapshots") + 1] if "snapshots" in parts else ""
 
 
 def place(model: Any, device: str, dtype: str) -> Any:

@@ -28,8 +28,6 @@ class Pretrained:
     end_id: int
     """The token that ends a text; it begins one too where the model has no other for that."""
     begin_id: int
-    revision: str
-    """The hub's commit; empty for a local one."""
 
 
 def load_pretrained(name: str, *, offline: bool = False) -> Pretrained:
@@ -50,8 +48,7 @@ def load_pretrained(name: str, *, offline: bool = False) -> Pretrained:
     if end is None:
         raise ModelError(f"The language model {name!r} names no token that ends a text.")
     begin = config.bos_token_id
-    revision = getattr(config, "_commit_hash", None) or ""
-    return Pretrained(language, end, end if begin is None else int(begin), revision)
+    return Pretrained(language, end, end if begin is None else int(begin))
 
 
 def _of_nightcap(folder: Path) -> Pretrained:
@@ -60,7 +57,7 @@ def _of_nightcap(folder: Path) -> Pretrained:
         raise ModelError(f"The model in {str(folder)!r} has no stop token.")
     end = config.decoding.stop_ids[0]
     begin = config.opening.bos_id
-    return Pretrained(load_language(folder), end, end if begin is None else begin, "")
+    return Pretrained(load_language(folder), end, end if begin is None else begin)
 
 
 def _network(source: str | Path, offline: bool) -> Any:

@@ -1,8 +1,7 @@
 """What a training says of itself, on the way and at its end."""
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +19,11 @@ class Progress:
     examples_per_second: float
 
 
-Log = Callable[[Progress], None]
-"""Anything that is called with every report: a progress bar, a tracker's run, a list's append."""
+class Log(Protocol):
+    """Whatever is told of a training's progress: a bar, a tracker's run, a list's append."""
+
+    def __call__(self, progress: Progress, /) -> object:
+        """Take one report; what is returned does not matter."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,3 +165,11 @@ def test_names_and_digests_need_no_torch() -> None:
 def test_a_known_name_passes_the_check_without_weights() -> None:
     for name in ("nano", "size", "ViT-B-32", "ViT-B-32/openai", "RN50"):
         check_encoder(name)
+
+
+def test_the_hubs_commit_of_weights_is_read_off_their_place() -> None:
+    from captioner.open_clip_encoder import hub_revision
+
+    place = Path("/cache/hub/models--a--b/snapshots/0a1b2c/open_clip_model.safetensors")
+    assert hub_revision(place) == "0a1b2c"
+    assert hub_revision(Path("/cache/clip/ViT-B-32.pt")) == ""

@@ -12,7 +12,7 @@ from storage import open_captions
 from storage.plan import ShardOptions
 from tasks.ingest import IngestOptions
 from tasks.lanes import Lanes
-from tasks.options import CaptionOptions, ComputeOptions, LaneOptions
+from tasks.options import CaptionOptions, ComputeOptions, DecodeOptions, LaneOptions
 
 SIZE = CaptionOptions(model="size", compute=ComputeOptions(threads=1))
 SMALL = IngestOptions(shards=ShardOptions(samples_per_shard=5))
@@ -57,6 +57,39 @@ def test_what_is_no_picture_is_a_row_with_a_code_and_costs_no_other(tmp_path: Pa
     assert summary.totals["failures"] == {"empty": 1, "not_image": 1, "truncated": 1}
     assert all(found[path]["caption"] is None and not found[path]["captions"] for path in codes)
     assert all(found[path]["sha256"] for path in codes)
+
+
+def test_drawn_captions_depend_on_the_picture_and_not_on_shards_or_lanes(tmp_path: Path) -> None:
+    from captioner import scenes
+
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for at, scene in enumerate(scenes.sample(7, 3)):
+        scenes.draw(scene, size=64, seed=at).save(pictures / f"{at}.png")
+    drawn = DecodeOptions(name="top-p", samples=3, seed=5)
+    options = CaptionOptions(model="nano", decode=drawn, compute=ComputeOptions(threads=1))
+    found = []
+    for size, lanes in ((7, 0), (2, 0), (3, 1)):
+        root = str(tmp_path / f"root-{size}")
+        ingest = IngestOptions(shards=ShardOptions(samples_per_shard=size))
+        summary = run(
+            pictures, root, captions=options, ingest=ingest, lanes=LaneOptions(lanes=lanes)
+        )
+        found.append({row["path"]: row["captions"] for row in rows(root, summary.run)})
+    for path, captions in found[0].items():
+        texts = [one["text"] for one in captions]
+        assert len(set(texts)) == len(texts)
+        assert [one["clip_sim"] for one in captions] == sorted(
+            (one["clip_sim"] for one in captions), reverse=True
+        )
+        for other in (found[1][path], found[2][path]):
+            assert [(one["text"], one["seed"]) for one in other] == [
+                (one["text"], one["seed"]) for one in captions
+            ]
+            assert [one["logprob"] for one in other] == pytest.approx(
+                [one["logprob"] for one in captions], abs=1e-5
+            )
+    assert any(len(captions) > 1 for captions in found[0].values())
 
 
 def test_a_second_run_writes_nothing(tmp_path: Path) -> None:

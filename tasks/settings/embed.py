@@ -52,6 +52,7 @@ def settle_embeddings(root: Root, options: EmbedOptions, lanes: int) -> Settled:
             "stage": "embed",
             "encoder": spec.pop("name"),
             "weights": request["encoder"],
+            "revision": encoder.revision,
             **spec,
             "value": options.value,
             "numerics": asdict(numerics),

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -45,7 +46,11 @@ def train_model(job: TrainJob) -> Receipt:
         trained, result = _train(settled, pictures, checkpoints, place)
         folder = place / "model"
         trained.save(folder, dtype="float32")
-        _describe(folder, settled, result, pictures.norm_mean)
+        facts = {
+            "embedding_norm_mean": pictures.norm_mean,
+            "language_revision": trained.language.revision,
+        }
+        _describe(folder, settled, result, facts)
         receipt = publish_model(root, model, settled.fingerprint, folder, _facts(result))
     discard(checkpoints.url)
     return receipt
@@ -128,11 +133,10 @@ def _train(
     return model, result
 
 
-def _describe(folder: Path, settled: Settled, result: TrainingResult, norm_mean: float) -> None:
+def _describe(folder: Path, settled: Settled, result: TrainingResult, more: dict[str, Any]) -> None:
     """What made the model: no clock, so that the same training gives the same files."""
     facts = {key: value for key, value in result.to_json().items() if key != "seconds"}
-    facts["embedding_norm_mean"] = norm_mean
-    training = {**settled.resolved, "result": facts}
+    training = {**settled.resolved, "result": facts | more}
     text = json.dumps(training, indent=1, sort_keys=True) + "\n"
     (folder / "training.json").write_text(text, encoding="utf-8")
     lines = [
