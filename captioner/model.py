@@ -100,9 +100,11 @@ class CaptionModel(nn.Module):
     ) -> list[list[Caption]]:
         """`decoding.candidates` captions for each row of `image_BC`, in order.
 
-        Draws depend on `ids`, by default a hash of each embedding, and not on the batch.
+        Draws depend on `ids`, by default a hash of each embedding, and not on the batch. Without
+        `ids`, raises ModelError for an embedding that is not finite; whoever gives them has looked.
         """
         if ids is None:
+            _check_finite(image_BC)
             ids = [blake2b(row.tobytes(), digest_size=16).hexdigest() for row in _rows(image_BC)]
         prefix_BPD = self.prefix(image_BC)
         rows = decoding.generate(self.opening, prefix_BPD, ids)
@@ -174,6 +176,12 @@ def check_match(model: EncoderSpec, given: EncoderSpec) -> None:
                 f"The model reads embeddings of the encoder {model.name!r} ({name} {wanted!r}), "
                 f"but these have {name} {found!r}; embed with the model's own encoder."
             )
+
+
+def _check_finite(image_BC: Tensor) -> None:
+    sound_B = torch.isfinite(image_BC).flatten(1).all(dim=1)
+    if not bool(sound_B.all()):
+        raise ModelError(f"Embedding {int((~sound_B).nonzero()[0])} holds NaN or an infinity.")
 
 
 def _rows(image_BC: Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:

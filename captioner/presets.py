@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from captioner.architectures import ARCHITECTURES
 from captioner.configs import EncoderSpec, MapperConfig, ModelConfig, read_config
 from captioner.decoding import Greedy
 from captioner.digests import files_digest, text_digest
@@ -103,9 +104,14 @@ def load_captioner(model: str | Path, *, device: str = "auto", dtype: str = "aut
 
 
 def _unknown(model: str) -> str:
+    if model in ARCHITECTURES:
+        return (
+            f"The model {model!r} has no weights here: train them (nightcap train --recipe) or "
+            "import a checkpoint (nightcap import), and give the model's name or folder."
+        )
     near = difflib.get_close_matches(model, PRESETS, n=2, cutoff=0.5)
     meant = f" Did you mean {' or '.join(near)}?" if near else ""
     return (
         f"There is no model {model!r}: it is no preset ({', '.join(PRESETS)}) "
-        f"and no local model directory, and hub ids are not read yet.{meant}"
+        f"and no local model directory; a checkpoint becomes one by nightcap import.{meant}"
     )

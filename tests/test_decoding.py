@@ -121,3 +121,11 @@ def caption_in_batches(
 ) -> list[Caption]:
     parts = [images[at : at + size] for at in range(0, len(images), size)]
     return [caption for part in parts for caption in model.caption_embeddings(part, decoding)]
+
+
+def test_embeddings_that_are_not_finite_are_named(model: CaptionModel, images: Tensor) -> None:
+    broken = images[:3].clone()
+    broken[1, 2] = torch.nan
+    with pytest.raises(ModelError, match="Embedding 1 holds NaN"):
+        model.caption_embeddings(broken)
+    assert model.caption_embeddings(images[:0]) == []

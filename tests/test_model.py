@@ -181,7 +181,8 @@ def test_a_damaged_model_is_refused_in_one_sentence(
     ("model", "message"),
     [
         ("nanoo", "Did you mean nano"),
-        ("someone/captions-large", "hub ids are not read yet"),
+        ("someone/captions-large", "becomes one by nightcap import"),
+        ("clipcap-coco", "has no weights here: train them"),
         ("size", "has no weights"),
     ],
 )
