@@ -12,6 +12,7 @@ from captioner.encoders import NANO_ENCODER
 from captioner.errors import ModelError
 from captioner.folder_encoder import END
 from captioner.language import fresh_gpt2
+from captioner.mappers import EncoderMapper
 from captioner.model import CaptionModel, check_match, load_model
 from captioner.pretrained import Pretrained, load_pretrained
 from captioner.recipes import Recipe
@@ -46,6 +47,11 @@ def begin(
 def _designed(recipe: Recipe, encoder: EncoderSpec, *, offline: bool) -> CaptionModel:
     """A new mapper of the recipe's architecture before a language model that exists."""
     design = find_architecture(recipe.architecture)
+    design = replace(
+        design,
+        prefix_tokens=recipe.prefix_tokens or design.prefix_tokens,
+        clip_length=recipe.clip_length or design.clip_length,
+    )
     pretrained = load_pretrained(recipe.language or design.language, offline=offline)
     language = pretrained.language
     opening, wording, stop = _manners(recipe, design, pretrained)
@@ -63,7 +69,10 @@ def _designed(recipe: Recipe, encoder: EncoderSpec, *, offline: bool) -> Caption
     )
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
-        return CaptionModel(config, language)
+        model = CaptionModel(config, language)
+        if recipe.loss == "clipxgpt" and isinstance(model.mapper, EncoderMapper):
+            model.mapper.begin_as_original()
+    return model
 
 
 def _manners(

@@ -20,6 +20,8 @@ _FROM_0 = (
     "warmup_steps",
     "weight_decay",
     "seed",
+    "prefix_tokens",
+    "clip_length",
     "patience",
     "train_tensors",
     "train_blocks",
@@ -83,6 +85,10 @@ class Recipe:
     """The named architecture that a new model has; empty for one that is `fresh` throughout."""
     language: str = ""
     """Language model in place of the architecture's: nano, a folder or an id of the hub."""
+    prefix_tokens: int = 0
+    """Prefix length (P) in place of the architecture's; 0 keeps that."""
+    clip_length: int = 0
+    """Image tokens (K) of a transformer mapper in place of the architecture's; 0 keeps that."""
     fresh: FreshModel = FreshModel()
     """The shape of the model when `start` and `architecture` are empty."""
     train_language: bool = True

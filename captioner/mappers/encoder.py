@@ -27,7 +27,13 @@ class EncoderMapper(nn.Module):
         )
         self.encoder = nn.TransformerEncoder(layer, config.layers, enable_nested_tensor=False)
         self.output = nn.Linear(width, config.prefix_tokens * width)
-        for part in self.modules():  # as the original begins
+
+    def begin_as_original(self) -> None:
+        """Draw the weights as the original does: so large that little of the image comes through.
+
+        At toy width such a mapper learns to ignore the image; torch's own draw does not.
+        """
+        for part in self.modules():
             if isinstance(part, nn.Linear):
                 nn.init.kaiming_normal_(part.weight, mode="fan_in", nonlinearity="relu")
                 nn.init.zeros_(part.bias)
