@@ -8,8 +8,8 @@ import difflib
 from dataclasses import dataclass
 from typing import Any
 
-from captioner.decoding import NAMED
 from captioner.errors import ModelError
+from captioner.named_decodings import NAMED
 
 CLIPCAP = "rmokady/CLIP_prefix_caption, arXiv 2111.09734"
 CLIPXGPT = "jmisilo/clip-gpt-captioning"

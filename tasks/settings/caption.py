@@ -5,9 +5,10 @@ from dataclasses import asdict
 from typing import Any
 
 from captioner.configs import EncoderSpec
-from captioner.decoding import Decoding, changed_decoding
+from captioner.decoding import Decoding
 from captioner.encoders import load_encoder
 from captioner.errors import ModelError
+from captioner.named_decodings import changed_decoding
 from captioner.presets import PRESETS, model_digest, read_model_config
 from storage.captions import run_settings
 from storage.layout import Root
