@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save
+from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, GPT2Config
@@ -139,8 +139,9 @@ class LanguageModel(nn.Module):
         (folder / "tokenizer").mkdir()
         self.network.config.to_json_file(folder / "lm" / "config.json")
         state = {key: value.to("cpu", dtype) for key, value in self.untied_state().items()}
-        data = save(state, metadata={"format": "pt"})  # save_file shuts others out
-        (folder / "lm" / "model.safetensors").write_bytes(data)
+        weights = folder / "lm" / "model.safetensors"
+        save_file(state, weights, metadata={"format": "pt"})  # tensor by tensor, not as one string
+        weights.chmod((folder / "lm" / "config.json").stat().st_mode)  # it shuts others out
         self.tokenizer.save(str(folder / "tokenizer" / "tokenizer.json"))
 
 
