@@ -14,7 +14,7 @@ demo: .venv/installed          ## draw pictures, shard, embed, train, caption, s
 	$(BIN)/nightcap demo nightcap-demo
 
 test: check                    ## everything that answers within minutes
-	$(TESTS) -m "not slow" -n 2
+	OMP_NUM_THREADS=1 $(TESTS) -m "not slow" -n 2  # two workers with two threads each would fight
 
 test-slow: .venv/installed     ## proofs that kill, install, or draw thousands of pictures
 	$(TESTS) -m slow --timeout 1200

@@ -45,9 +45,11 @@ def case(request: pytest.FixtureRequest) -> Case:
     return plainly(request.param)
 
 
-@pytest.fixture(scope="module", params=["clipcap-mlp", "clipcap-transformer", "clipxgpt-s"])
+@pytest.fixture(
+    scope="module", params=["clipcap-mlp", "clipcap-transformer", "vlm-fun", "clipxgpt-s"]
+)
 def beam_case(request: pytest.FixtureRequest) -> Case:
-    """One family for each mapper and each opening."""
+    """Every family; CLIPxGPT's sizes differ in nothing that beams see."""
     return plainly(request.param)
 
 
