@@ -3,6 +3,7 @@
 Shapes:  B batch   T sequence   D token embedding   V vocabulary
 """
 
+import errno
 import re
 import sys
 from collections.abc import Sequence
@@ -140,7 +141,10 @@ class LanguageModel(nn.Module):
         self.network.config.to_json_file(folder / "lm" / "config.json")
         state = {key: value.to("cpu", dtype) for key, value in self.untied_state().items()}
         weights = folder / "lm" / "model.safetensors"
-        save_file(state, weights, metadata={"format": "pt"})  # tensor by tensor, not as one string
+        try:  # tensor by tensor, not as one string of bytes
+            save_file(state, weights, metadata={"format": "pt"})
+        except SafetensorError as error:  # its way of saying that a disk is full
+            raise OSError(errno.EIO, str(error), str(weights)) from error
         weights.chmod((folder / "lm" / "config.json").stat().st_mode)  # it shuts others out
         self.tokenizer.save(str(folder / "tokenizer" / "tokenizer.json"))
 
