@@ -57,6 +57,7 @@ app = typer.Typer(
     help="Caption image collections in bulk: pictures in, Parquet with captions and scores out.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # NAME[/PRETRAINED] is no markup
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 

@@ -155,3 +155,17 @@ def test_a_run_ends_with_one_json_object_and_a_second_needs_no_server(
     standing = json.loads(nightcap("status", tmp_path / "root", "--json").stdout)
     assert standing["ok"]
     assert [line["done"] for line in standing["stages"]] == [1, 1, 1]
+
+
+def test_every_command_explains_itself() -> None:
+    from typer.testing import CliRunner
+
+    from flows.cli import app
+
+    for command in app.registered_commands:
+        name = command.name or (command.callback.__name__ if command.callback else "")
+        shown = CliRunner().invoke(app, [name, "--help"])
+        assert shown.exit_code == 0, name
+        assert "Usage" in shown.output
+        if name in ("embed", "train"):
+            assert "NAME[/PRETRAINED]" in " ".join(shown.output.split())
