@@ -6,7 +6,6 @@ Names and digests are answered without torch; it is imported when an encoder is 
 
 import difflib
 import importlib.util
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from captioner.configs import EncoderSpec, Form, read_config
 from captioner.digests import files_digest, text_digest
 from captioner.errors import ModelError
 from captioner.nano import ENCODER
+from captioner.offline import is_offline
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -93,7 +93,7 @@ def load_encoder(
     check_encoder(name)
     from captioner.open_clip_encoder import load_open_clip  # noqa: PLC0415 - imports torch
 
-    offline = offline or os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
+    offline = is_offline(offline)
     return load_open_clip(str(name), form, device=device, dtype=dtype, offline=offline)
 
 

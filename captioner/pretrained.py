@@ -1,6 +1,5 @@
 """Language models by name: nano's own, one in a folder, or one of the Hugging Face hub."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from captioner.configs import ModelConfig, read_config
 from captioner.errors import ModelError
 from captioner.language import LanguageModel, load_language
 from captioner.language_files import local_language
+from captioner.offline import is_offline
 from captioner.quiet import quiet
 
 _MODELS: Any = AutoModelForCausalLM  # transformers' annotations of these are wrong
@@ -40,7 +40,7 @@ def load_pretrained(name: str, *, offline: bool = False) -> Pretrained:
     folder = local_language(name)
     if folder and (folder / "lm").is_dir():
         return _of_nightcap(folder)
-    offline = offline or os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
+    offline = is_offline(offline)
     source: str | Path = folder or name
     language = LanguageModel(_network(source, offline), _tokenizer(source, offline))
     config = language.network.config
