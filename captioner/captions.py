@@ -3,7 +3,7 @@
 Shapes:  B batch   C image embedding
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -12,6 +12,11 @@ from captioner.decoding import Decoding
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+def unheard(images: int) -> None:
+    """Hear of progress without a word."""
+    del images
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +30,8 @@ class Caption:
     """Sum of log-probabilities (nats) of the generated tokens, the stop token included."""
     seed: int | None = None
     """What its tokens were drawn from; None where nothing was drawn."""
+    stopped: bool = True
+    """Whether a stop token or string ended it; False where `max_tokens` cut it."""
 
     @property
     def n_tokens(self) -> int:
@@ -45,9 +52,15 @@ class Captioner(Protocol):
         """How captions are written when the caller does not say."""
 
     def candidates(
-        self, image_BC: "Tensor", decoding: Decoding, ids: Sequence[str] | None = None
+        self,
+        image_BC: "Tensor",
+        decoding: Decoding,
+        ids: Sequence[str] | None = None,
+        progress: Callable[[int], None] = unheard,
     ) -> list[list[Caption]]:
         """`decoding.candidates` captions for each row of `image_BC`, in order.
 
-        Draws depend on `ids`, by default a hash of each embedding, and not on the batch.
+        Draws depend on `ids`, by default a hash of each embedding, and not on the batch. Give as
+        many rows as there are: no more are computed together than the captioner can hold.
+        `progress` is told how many more rows are done.
         """

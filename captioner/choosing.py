@@ -23,22 +23,23 @@ class Constraints:
             and not settings.min_tokens
         )
 
-    def shape(self, next_BV: Tensor, token_BT: Tensor) -> Tensor:
-        """The logits after which a token is chosen; `next_BV` itself stays as it is."""
+    def shape(self, next_BV: Tensor, token_BT: Tensor, written_B: Tensor) -> Tensor:
+        """The logits after which a token is chosen; `next_BV` itself stays as it is.
+
+        Of `token_BT` the first `written_B` of each row count.
+        """
         if self.idle:
             return next_BV
-        settings, step = self.settings, token_BT.shape[1]
-        shaped_BV = next_BV.clone()
-        if settings.repetition_penalty != 1.0 and step:
-            used_BT = shaped_BV.gather(-1, token_BT)
-            penalty = settings.repetition_penalty
-            hindered_BT = torch.where(used_BT < 0, used_BT * penalty, used_BT / penalty)
-            shaped_BV.scatter_(-1, token_BT, hindered_BT)
-        if settings.no_repeat_ngram and step >= settings.no_repeat_ngram:
-            _forbid_ngrams(shaped_BV, token_BT, settings.no_repeat_ngram)
-        if step < settings.min_tokens and settings.stop_ids:
+        settings, shaped_BV = self.settings, next_BV.clone()
+        past_BT = torch.arange(token_BT.shape[1], device=token_BT.device) >= written_B[:, None]
+        if settings.repetition_penalty != 1.0:
+            _hinder(shaped_BV, token_BT, past_BT, settings.repetition_penalty)
+        if settings.no_repeat_ngram:
+            _forbid_ngrams(shaped_BV, token_BT, written_B, settings.no_repeat_ngram)
+        if settings.min_tokens and settings.stop_ids:
             sayable = [stop for stop in settings.stop_ids if 0 <= stop < shaped_BV.shape[1]]
-            shaped_BV[:, sayable] = _NEVER
+            early_B = written_B < settings.min_tokens
+            shaped_BV[:, sayable] = shaped_BV[:, sayable].masked_fill(early_B[:, None], _NEVER)
         return shaped_BV
 
 
@@ -73,13 +74,24 @@ def _keep(next_BV: Tensor, settings: Sample) -> Tensor:
     return next_BV
 
 
-def _forbid_ngrams(next_BV: Tensor, token_BT: Tensor, size: int) -> None:
+def _hinder(next_BV: Tensor, token_BT: Tensor, past_BT: Tensor, penalty: float) -> None:
+    """Make the tokens that a row has less likely, each once however often it stands there."""
+    used_BT = next_BV.gather(-1, token_BT)
+    hindered_BT = torch.where(used_BT < 0, used_BT * penalty, used_BT / penalty)
+    spare_B1 = torch.full_like(token_BT[:, :1], next_BV.shape[1])  # a column for what is past
+    wide_BV = torch.cat([next_BV, next_BV[:, :1]], dim=-1)
+    wide_BV.scatter_(-1, torch.where(past_BT, spare_B1, token_BT), hindered_BT)
+    next_BV.copy_(wide_BV[:, :-1])
+
+
+def _forbid_ngrams(next_BV: Tensor, token_BT: Tensor, written_B: Tensor, size: int) -> None:
     """Forbid every token that would complete a run of `size` tokens its row already has."""
-    if size == 1:
-        next_BV.scatter_(-1, token_BT, _NEVER)
+    if token_BT.shape[1] < size:
         return
     windows_BWN = token_BT.unfold(1, size, 1)
-    tail_B1N = token_BT[:, None, 1 - size :]
-    same_BW = (windows_BWN[..., :-1] == tail_B1N).all(dim=-1)
-    row_M, window_M = same_BW.nonzero(as_tuple=True)
+    back_N = torch.arange(1 - size, 0, device=token_BT.device)
+    tail_BN = token_BT.gather(1, (written_B[:, None] + back_N).clamp_min(0))
+    same_BW = (windows_BWN[..., :-1] == tail_BN[:, None]).all(dim=-1)
+    ends_W = torch.arange(size, token_BT.shape[1] + 1, device=token_BT.device)
+    row_M, window_M = (same_BW & (ends_W <= written_B[:, None])).nonzero(as_tuple=True)
     next_BV[row_M, windows_BWN[row_M, window_M, -1]] = _NEVER

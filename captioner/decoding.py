@@ -13,6 +13,7 @@ from captioner.errors import ModelError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from captioner.engine.prefixes import Prefixes
     from captioner.generation import TokenModel
 
 
@@ -50,9 +51,9 @@ class Decoding(Protocol):
         """Captions written for each image."""
 
     def generate(
-        self, language: "TokenModel", prefix_BPD: "Tensor", ids: Sequence[str]
+        self, language: "TokenModel", prefixes: "Prefixes | Tensor", ids: Sequence[str]
     ) -> list[list[Generated]]:
-        """Write `candidates` captions after each row of `prefix_BPD`, in order.
+        """Write `candidates` captions after each of `prefixes`, in order.
 
         `ids` tell the rows apart wherever they are computed: draws depend on them alone.
         """
@@ -124,13 +125,14 @@ class Greedy(_Limits):
     strategy: ClassVar[str] = "greedy"
 
     def generate(
-        self, language: "TokenModel", prefix_BPD: "Tensor", ids: Sequence[str]
+        self, language: "TokenModel", prefixes: "Prefixes | Tensor", ids: Sequence[str]
     ) -> list[list[Generated]]:
-        """Write one caption after each row of `prefix_BPD`, in order."""
-        from captioner.generation import greedy  # noqa: PLC0415 - torch only when it is used
+        """Write one caption after each of `prefixes`, in order."""
+        from captioner.engine.prefixes import Prefixes  # noqa: PLC0415 - torch
+        from captioner.lines import greedy  # noqa: PLC0415 - torch only when it is used
 
         del ids
-        return [[one] for one in greedy(language, prefix_BPD, self)]
+        return greedy(language, Prefixes.of(prefixes), self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,14 +170,14 @@ class Beam(_Limits):
         return self.n
 
     def generate(
-        self, language: "TokenModel", prefix_BPD: "Tensor", ids: Sequence[str]
+        self, language: "TokenModel", prefixes: "Prefixes | Tensor", ids: Sequence[str]
     ) -> list[list[Generated]]:
-        """Write the `n` best captions after each row of `prefix_BPD`, best first."""
-        from captioner.beams import clipcap_beams, default_beams  # noqa: PLC0415 - torch
+        """Write the `n` best captions after each of `prefixes`, best first."""
+        from captioner.beams import beam_search  # noqa: PLC0415 - torch
+        from captioner.engine.prefixes import Prefixes  # noqa: PLC0415 - torch
 
         del ids
-        search = clipcap_beams if self.mode == "clipcap" else default_beams
-        return search(language, prefix_BPD, self)
+        return beam_search(language, Prefixes.of(prefixes), self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,12 +217,13 @@ class Sample(_Limits):
         return self.n
 
     def generate(
-        self, language: "TokenModel", prefix_BPD: "Tensor", ids: Sequence[str]
+        self, language: "TokenModel", prefixes: "Prefixes | Tensor", ids: Sequence[str]
     ) -> list[list[Generated]]:
-        """Write `n` captions after each row of `prefix_BPD`, in the order of their draws."""
-        from captioner.generation import sample  # noqa: PLC0415 - torch only when it is used
+        """Write `n` captions after each of `prefixes`, in the order of their draws."""
+        from captioner.engine.prefixes import Prefixes  # noqa: PLC0415 - torch
+        from captioner.lines import sample  # noqa: PLC0415 - torch only when it is used
 
-        return sample(language, prefix_BPD, self, ids)
+        return sample(language, Prefixes.of(prefixes), self, ids)
 
 
 DECODINGS: dict[str, type[Greedy] | type[Beam] | type[Sample]] = {

@@ -34,12 +34,9 @@ class Batch:
     lengths: Tensor
     """Tokens of each caption: length_B."""
 
-    def on(self, device: torch.device) -> "Batch":
-        """The batch on `device`; a GPU copies it from pinned memory while it computes."""
-        if device.type != "cuda":
-            return self
-        parts = (self.images, self.tokens, self.lengths)
-        return Batch(*(part.pin_memory().to(device, non_blocking=True) for part in parts))
+    def pinned(self) -> "Batch":
+        """The batch in memory that a GPU copies from while it computes."""
+        return Batch(self.images.pin_memory(), self.tokens.pin_memory(), self.lengths)
 
 
 class ExampleFile:

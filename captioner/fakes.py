@@ -5,14 +5,14 @@ Shapes:  B batch   C embedding
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from PIL.Image import Image
 from torch import Tensor
 from torch.nn import functional
 
-from captioner.captions import Caption
+from captioner.captions import Caption, unheard
 from captioner.decoding import Decoding
 from captioner.errors import ModelError
 from captioner.presets import SIZE_CONFIG
@@ -57,12 +57,17 @@ class SizeCaptioner:
     decoding: Decoding = SIZE_CONFIG.decoding
 
     def candidates(
-        self, image_BC: Tensor, decoding: Decoding, ids: Sequence[str] | None = None
+        self,
+        image_BC: Tensor,
+        decoding: Decoding,
+        ids: Sequence[str] | None = None,
+        progress: Callable[[int], None] = unheard,
     ) -> list[list[Caption]]:
         """One sentence a row; the two tokens are width and height, certain (logprob 0)."""
         del decoding, ids
         if image_BC.ndim != 2 or image_BC.shape[1] != _DIM:
             raise ModelError(f"The model 'size' reads embeddings of width {_DIM}.")
+        progress(len(image_BC))
         return [[_caption(row)] for row in image_BC.float().tolist()]
 
 

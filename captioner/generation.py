@@ -1,31 +1,29 @@
-"""The loops that write one token after another: greedy and drawn, batched, with a cache.
+"""The loop that writes captions, one token after another, whatever the strategy.
 
-Shapes:  B rows   P prefix tokens   D token embedding   T tokens so far   V vocabulary
+A caption that ends leaves its slot to one that waits, so that the machine always computes a full
+batch. Which captions are computed together depends on their lengths alone, never on time.
+Shapes:  G slots   K beams of a slot   N = G * K rows   P prefix tokens   D token embedding
 """
 
-import hashlib
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from captioner.choosing import Constraints, draw
-from captioner.decoding import Decoding, Generated, Greedy, Sample
+from captioner.decoding import Generated
+from captioner.engine.prefixes import Line, Prefixes
+from captioner.engine.slots import Next, Slots
+
+_PORTION = 16
+"""Captions enter when this part of the slots is free: fewer at once would compute slowly."""
 
 
 class TokenModel(Protocol):
-    """What decoding needs of a language model; a state is whatever the model makes of it."""
+    """What decoding needs of a language model behind an opening."""
 
-    def open(self, prefix_BPD: Tensor) -> tuple[Tensor, Any]:
-        """Read the prefixes: next_BV logits of the first token, and the state to go on from."""
-
-    def step(self, token_B: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """Read one more token a row: next_BV logits of the one after it, and the new state."""
-
-    def select(self, state: Any, row_R: Tensor) -> Any:
-        """The state of some rows, in the order of `row_R`, which may repeat or leave out."""
+    def slots(self, count: int, beams: int) -> Slots:
+        """Empty slots for `count` captions of `beams` beams each."""
 
     def text(self, token_ids: Sequence[int]) -> str:
         """The text of generated tokens."""
@@ -34,135 +32,120 @@ class TokenModel(Protocol):
         """Raise ModelError unless prefix and caption of so many tokens in all have positions."""
 
 
-Choice = Callable[[Tensor, int], Tensor]
-"""Of shaped logits next_BV and the number of the step to the next token_B."""
+class Writer(Protocol):
+    """A strategy at work: which tokens are written in each slot, and when a caption is done."""
 
+    beams: int
+    """Rows of a slot (K)."""
 
-@torch.inference_mode()
-def greedy(language: TokenModel, prefix_BPD: Tensor, settings: Greedy) -> list[Generated]:
-    """The likeliest token after token; among equally likely ones the lowest id wins."""
-    if not len(prefix_BPD):
-        return []
-    start = _start(language, prefix_BPD, settings)
-    return _write(language, start, settings, lambda next_BV, _: next_BV.argmax(dim=-1))
+    def open(self, slots: int) -> None:
+        """Make room for captions in so many slots."""
 
-
-@torch.inference_mode()
-def sample(
-    language: TokenModel, prefix_BPD: Tensor, settings: Sample, ids: Sequence[str]
-) -> list[list[Generated]]:
-    """`settings.n` captions a prefix, drawn with numbers that depend on id and sample alone."""
-    if not len(prefix_BPD):
-        return []
-    copies = settings.n
-    next_BV, state = _start(language, prefix_BPD, settings)
-    row_R = torch.arange(len(prefix_BPD), device=prefix_BPD.device).repeat_interleave(copies)
-    start = next_BV[row_R], language.select(state, row_R) if copies > 1 else state
-    seeds = [sample_seed(settings.seed, id_, at) for id_ in ids for at in range(copies)]
-    numbers = [np.random.default_rng(seed).random(settings.max_tokens) for seed in seeds]
-    chance_RT = torch.from_numpy(np.stack(numbers)).to(prefix_BPD.device)
-    written = _write(
-        language, start, settings, lambda next_RV, at: draw(next_RV, settings, chance_RT[:, at])
-    )
-    seeded = [
-        Generated(one.token_ids, one.logprob, one.stop_id, seed)
-        for one, seed in zip(written, seeds, strict=True)
-    ]
-    return [seeded[at : at + copies] for at in range(0, len(seeded), copies)]
-
-
-def sample_seed(seed: int, id_: str, number: int) -> int:
-    """What sample `number` of the image `id_` is drawn from: 63 bits, the same on any machine."""
-    mark = hashlib.blake2b(f"{seed}\n{number}\n{id_}".encode(), digest_size=8).digest()
-    return int.from_bytes(mark, "big") >> 1
-
-
-def _start(language: TokenModel, prefix_BPD: Tensor, settings: Decoding) -> tuple[Tensor, Any]:
-    language.check_room(prefix_BPD.shape[1] + settings.max_tokens)
-    return language.open(prefix_BPD)
-
-
-def _write(
-    language: TokenModel, start: tuple[Tensor, Any], settings: Greedy | Sample, choose: Choice
-) -> list[Generated]:
-    """Write until every row has met a stop or `max_tokens`.
-
-    All prefixes have one length, so no row is padded and none sees another: a row's tokens do
-    not depend on its neighbours.
-    """
-    next_BV, state = start
-    page = Page(len(next_BV), settings, next_BV.device, language.text)
-    constraints = Constraints(settings)
-    while True:
-        token_B = choose(constraints.shape(next_BV.float(), page.tokens()), page.step)
-        page.add(token_B, next_BV)
-        if page.finished():
-            return page.cut()
-        next_BV, state = language.step(token_B, state)
-
-
-class Page:
-    """What has been written on each row: tokens, log-probabilities, and where it ended."""
-
-    def __init__(
-        self,
-        rows: int,
-        settings: Greedy | Sample,
-        device: torch.device,
-        text: Callable[[Sequence[int]], str],
-    ) -> None:
-        self.settings = settings
-        self.step = 0
-        """Tokens written so far on the rows that still run."""
-        self._text = text
-        self._tokens_BT = torch.zeros(rows, settings.max_tokens, dtype=torch.long, device=device)
-        self._stops = torch.tensor(settings.stop_ids, dtype=torch.long, device=device)
-        self._running_B = torch.ones(rows, dtype=torch.bool, device=device)
-        self._stopped_B = torch.zeros(rows, dtype=torch.bool, device=device)
-        self._logprob_B = torch.zeros(rows, dtype=torch.float64, device=device)
-        self._length_B = torch.zeros(rows, dtype=torch.long, device=device)
-        self._look_every = 1 if device.type == "cpu" or settings.stop_strings else 8
+    def begin(self, slots: Sequence[int], numbers: Sequence[int], first: Next) -> None:
+        """Begin the captions of these numbers in these slots, `first` having a row for each."""
 
     def tokens(self) -> Tensor:
-        """The tokens so far, token_BT; after a row's end they are arbitrary."""
-        return self._tokens_BT[:, : self.step]
+        """The last token of every row, token_GK."""
 
-    def add(self, token_B: Tensor, next_BV: Tensor) -> None:
-        """Write a token on each row, chosen after the unmodified logits `next_BV`."""
-        logit_B = next_BV.float().gather(-1, token_B[:, None])[:, 0]
-        chosen_B = logit_B - next_BV.float().logsumexp(dim=-1)
-        self._logprob_B += chosen_B.double() * self._running_B
-        self._tokens_BT[:, self.step] = token_B
-        self.step += 1
-        stopped_B = self._running_B & torch.isin(token_B, self._stops)
-        self._stopped_B |= stopped_B
-        self._running_B &= ~stopped_B
-        self._length_B += self._running_B
-        if self.settings.stop_strings:
-            self._end_at_strings()
+    def add(self, after: Next) -> Tensor | None:
+        """Write one more token on each row; source_GK where beams go on from others."""
 
-    def finished(self) -> bool:
-        """Whether no row runs on; a GPU is asked only now and then, for asking makes it wait."""
-        if self.step == self.settings.max_tokens:
-            return True
-        return self.step % self._look_every == 0 and not bool(self._running_B.any())
+    def done(self) -> list[bool]:
+        """Of every slot whether its caption is done; may lag where asking makes a GPU wait."""
 
-    def cut(self) -> list[Generated]:
-        """The rows, each up to its end."""
-        columns = zip(
-            self._tokens_BT.tolist(),
-            self._length_B.tolist(),
-            self._logprob_B.tolist(),
-            self._stopped_B.tolist(),
-            strict=True,
-        )
-        return [
-            Generated(tuple(row[:n]), logprob, row[n] if stopped else None)
-            for row, n, logprob, stopped in columns
+    def take(self, slots: Sequence[int]) -> list[list[Generated]]:
+        """The captions of slots that are done, best first."""
+
+    def keep(self, slots: Sequence[int]) -> None:
+        """Leave all slots but these, which are numbered anew in this order."""
+
+
+@torch.inference_mode()
+def write(
+    language: TokenModel, prefixes: Prefixes, writer: Writer, copies: int = 1
+) -> list[list[Generated]]:
+    """What `writer` writes after each prefix, `copies` times; in order."""
+    line = Line(prefixes, copies)
+    if not line.waiting:
+        return []
+    count = min(line.waiting, max(1, prefixes.at_once // writer.beams))
+    writer.open(count)
+    desk = _Desk(language.slots(count, writer.beams), writer, count)
+    found: list[list[Generated]] = [[]] * line.waiting
+    left = [copies] * prefixes.count
+    while True:
+        for number, captions in desk.leave():
+            found[number] = captions
+            left[number // copies] -= 1
+            if not left[number // copies]:
+                prefixes.progress(1)
+        desk.enter(line)
+        if not any(desk.alive):
+            return found
+        if not line.waiting:
+            desk.close_ranks()
+        desk.step()
+
+
+class _Desk:
+    """Slots, what is written in them, and whose captions these are."""
+
+    def __init__(self, slots: Slots, writer: Writer, count: int) -> None:
+        self._slots, self._writer = slots, writer
+        self._numbers: list[int | None] = [None] * count
+
+    @property
+    def alive(self) -> list[bool]:
+        """Of every slot whether a caption is being written in it."""
+        return [number is not None for number in self._numbers]
+
+    def leave(self) -> list[tuple[int, list[Generated]]]:
+        """The captions that are done, with their numbers; their slots become free."""
+        if not any(self.alive):
+            return []
+        ended = zip(self._numbers, self._writer.done(), strict=True)
+        slots = [slot for slot, (number, done) in enumerate(ended) if done and number is not None]
+        if not slots:
+            return []
+        captions = self._writer.take(slots)
+        broken = [
+            slot
+            for slot, row in zip(slots, captions, strict=True)
+            if not all(abs(one.logprob) < float("inf") for one in row)
         ]
+        if broken:
+            self._slots.wipe(broken)
+        numbers = [number for slot in slots if (number := self._numbers[slot]) is not None]
+        for slot in slots:
+            self._numbers[slot] = None
+        return list(zip(numbers, captions, strict=True))
 
-    def _end_at_strings(self) -> None:
-        rows = zip(self.tokens().tolist(), self._running_B.tolist(), strict=True)
-        for row, (tokens, running) in enumerate(rows):
-            if running and any(mark in self._text(tokens) for mark in self.settings.stop_strings):
-                self._running_B[row] = False
+    def enter(self, line: Line) -> None:
+        """Let captions enter if enough slots are free."""
+        free = [slot for slot, number in enumerate(self._numbers) if number is None]
+        idle = len(free) == len(self._numbers)
+        portion = max(1, len(self._numbers) // _PORTION)
+        count = min(line.waiting, len(free) if idle else len(free) // portion * portion)
+        if not count or not (idle or self._slots.refills):
+            return
+        prefix_RPD, rows, numbers = line.take(count)
+        chosen = free[:count]
+        self._writer.begin(chosen, numbers, self._slots.enter(prefix_RPD, rows, chosen))
+        for slot, number in zip(chosen, numbers, strict=True):
+            self._numbers[slot] = number
+
+    def close_ranks(self) -> None:
+        """Leave out empty slots once nobody waits and a quarter of them is empty."""
+        slots = [slot for slot, number in enumerate(self._numbers) if number is not None]
+        if 4 * len(slots) > 3 * len(self._numbers):
+            return
+        self._slots.keep(slots)
+        self._writer.keep(slots)
+        self._numbers = [self._numbers[slot] for slot in slots]
+
+    def step(self) -> None:
+        """Write one more token in every slot."""
+        after = self._slots.step(self._writer.tokens(), self.alive)
+        source_GK = self._writer.add(after)
+        if source_GK is not None:
+            self._slots.follow(source_GK)

@@ -4,6 +4,7 @@ Shapes:  B batch   T sequence   D token embedding   V vocabulary
 """
 
 import errno
+import inspect
 import re
 import sys
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, GPT2Config
 
+from captioner.engine.gpt2 import Gpt2Weights, can_run
 from captioner.errors import ModelError
 from captioner.quiet import quiet
 from captioner.tokens import read_tokenizer
@@ -32,6 +34,11 @@ class LanguageModel(nn.Module):
         super().__init__()
         self.network = network
         self.tokenizer = tokenizer
+        takes = inspect.signature(network.forward).parameters
+        self._cache_name = "cache" if "cache" in takes else "past_key_values"  # before 5.24
+        self.int8 = False
+        """Write captions with products in 8 bits."""
+        self._laid_out: tuple[Any, Gpt2Weights] | None = None
         self.revision: str = getattr(network.config, "_commit_hash", None) or ""
         """The hub's commit of its weights; empty where they are no hub's."""
         if tokenizer.get_vocab_size() > self.vocabulary:
@@ -82,10 +89,23 @@ class LanguageModel(nn.Module):
 
     def read(self, inputs_BTD: Tensor, cache: Any) -> tuple[Tensor, Any]:
         """Read `inputs_BTD` after what `cache` holds: next_BV logits of the last one, cache."""
-        output = self.network(
-            inputs_embeds=inputs_BTD, past_key_values=cache, use_cache=True, logits_to_keep=1
-        )
-        return output.logits[:, -1], output.past_key_values
+        given = {self._cache_name: cache}
+        output = self.network(inputs_embeds=inputs_BTD, use_cache=True, logits_to_keep=1, **given)
+        return output.logits[:, -1], output[self._cache_name]
+
+    def inference_weights(self) -> Gpt2Weights | None:
+        """The network's weights laid out for writing captions; None where it is no GPT-2.
+
+        They are laid out when first asked for, and again after they have changed.
+        """
+        if not can_run(self.network):
+            if self.int8:
+                raise ModelError("dtype int8 is for GPT-2 language models; use another dtype.")
+            return None
+        mark = [_state_of(weight) for weight in self.network.parameters()]
+        if self._laid_out is None or self._laid_out[0] != mark:
+            self._laid_out = mark, Gpt2Weights(self.network, int8=self.int8)
+        return self._laid_out[1]
 
     def logits(self, inputs_BTD: Tensor, last: int, seen_BT: Tensor | None = None) -> Tensor:
         """The logits at the `last` positions of whole sequences: logits_BTV with T = last.
@@ -147,6 +167,12 @@ class LanguageModel(nn.Module):
             raise OSError(errno.EIO, str(error), str(weights)) from error
         weights.chmod((folder / "lm" / "config.json").stat().st_mode)  # it shuts others out
         self.tokenizer.save(str(folder / "tokenizer" / "tokenizer.json"))
+
+
+def _state_of(weight: Tensor) -> tuple[int, int]:
+    """Changes whenever a weight does."""
+    version = 0 if weight.is_inference() else weight._version  # noqa: SLF001 - torch has no other
+    return weight.data_ptr(), version
 
 
 def fresh_gpt2(tokenizer: Tokenizer, *, width: int, layers: int, positions: int) -> LanguageModel:

@@ -1,7 +1,9 @@
 """What a training minimises: the right loss of a caption, and two originals' own, flaws included.
 
+Which positions count is worked out on the CPU, where the batch comes from, so that a GPU is
+never waited for.
 Shapes:  B batch   P prefix tokens   S opening   D token embedding   T caption tokens
-         V vocabulary
+         N counted positions   V vocabulary
 """
 
 from collections.abc import Callable
@@ -12,7 +14,9 @@ from torch.nn import functional
 
 from captioner.errors import ModelError
 from captioner.examples import Batch
+from captioner.grouping import like_lengths
 from captioner.model import CaptionModel
+from captioner.token_loss import Part, double_softmax_loss, token_loss
 
 Loss = Callable[[CaptionModel, Batch], tuple[Tensor, Tensor]]
 """Of a model and a batch to the summed loss (nats) and how many tokens it is summed over."""
@@ -25,18 +29,11 @@ def caption_loss(model: CaptionModel, batch: Batch) -> tuple[Tensor, Tensor]:
     caption token are held against caption and end token. What follows a caption is masked by
     its position, so no token id is special.
     """
-    start_BSD = model.opening.start(model.prefix(batch.images))
-    token_BT, length_B = batch.tokens.to(start_BSD.device), batch.lengths.to(start_BSD.device)
-    caption_BTD = model.language.embed(token_BT).to(start_BSD.dtype)
-    columns = token_BT.shape[1] + 1
-    logits_BTV = model.language.logits(torch.cat([start_BSD, caption_BTD], dim=1), last=columns)
-    target_BT = functional.pad(token_BT, (0, 1))
-    target_BT[torch.arange(len(length_B)), length_B] = end_id(model)
-    counted_BT = torch.arange(columns, device=length_B.device)[None] <= length_B[:, None]
-    loss = functional.cross_entropy(
-        logits_BTV[counted_BT].float(), target_BT[counted_BT], reduction="sum"
-    )
-    return loss, counted_BT.sum()
+    start_BSD = model.opening.start(_prefix(model, batch))
+    target_BT = functional.pad(batch.tokens, (0, 1))
+    target_BT[torch.arange(len(batch.lengths)), batch.lengths] = end_id(model)
+    counted_BT = torch.arange(target_BT.shape[1]) <= batch.lengths[:, None]
+    return _counted(model, start_BSD, batch, target_BT, counted_BT)
 
 
 def clipcap_loss(model: CaptionModel, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -44,15 +41,9 @@ def clipcap_loss(model: CaptionModel, batch: Batch) -> tuple[Tensor, Tensor]:
 
     Padding has id 0 and is ignored by that id (train.py, `ignore_index=0`).
     """
-    prefix_BPD = model.prefix(batch.images)
-    token_BT = _padded(batch, 0).to(prefix_BPD.device)
-    caption_BTD = model.language.embed(token_BT).to(prefix_BPD.dtype)
-    inputs = torch.cat([prefix_BPD, caption_BTD], dim=1)
-    logits_BTV = model.language.logits(inputs, last=token_BT.shape[1] + 1)[:, :-1]
-    loss = functional.cross_entropy(
-        logits_BTV.flatten(0, 1).float(), token_BT.flatten(), ignore_index=0, reduction="sum"
-    )
-    return loss, (token_BT != 0).sum()
+    prefix_BPD = _prefix(model, batch)
+    token_BT = _padded(batch, 0)
+    return _counted(model, prefix_BPD, batch, token_BT, token_BT != 0)
 
 
 def clipxgpt_loss(model: CaptionModel, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -62,22 +53,19 @@ def clipxgpt_loss(model: CaptionModel, batch: Batch) -> tuple[Tensor, Tensor]:
     by hand beside GPT-2's own; images of a batch attend to each other in the mapper, which
     `TrainingRun` sees to (model.py, `train_forward`).
     """
-    prefix_BPD = model.prefix(batch.images)
-    whole_BT = _padded(batch, end_id(model)).to(prefix_BPD.device)
+    prefix_BPD = _prefix(model, batch)
+    whole_BT = _padded(batch, end_id(model))
     token_BT, target_BT = whole_BT[:, :-1], whole_BT[:, 1:]
-    caption_BTD = model.language.embed(token_BT).to(prefix_BPD.dtype)
-    inputs = torch.cat([prefix_BPD, caption_BTD], dim=1)
+    inputs = torch.cat([prefix_BPD, _embedded(model, token_BT, prefix_BPD)], dim=1)
     table_TD = model.language.position_table
     if table_TD is None:
         raise ModelError("The clipxgpt loss needs a language model with position embeddings.")
     inputs = inputs + table_TD[: inputs.shape[1]]
-    place_S = torch.arange(inputs.shape[1], device=inputs.device)
-    length_B = batch.lengths.to(inputs.device) + prefix_BPD.shape[1]
-    seen_BS = place_S < length_B[:, None]
-    logits_BTV = model.language.logits(inputs, last=token_BT.shape[1], seen_BT=seen_BS)
-    chance_BTV = logits_BTV.float().softmax(dim=-1)
-    loss = functional.cross_entropy(chance_BTV.flatten(0, 1), target_BT.flatten(), reduction="sum")
-    return loss, torch.tensor(target_BT.numel(), device=loss.device)
+    length_B = batch.lengths + prefix_BPD.shape[1]
+    seen_BS = (torch.arange(inputs.shape[1]) < length_B[:, None]).to(inputs.device)
+    target_BT = target_BT.to(inputs.device, non_blocking=True)
+    loss = double_softmax_loss(model.language, inputs, target_BT, seen_BS)
+    return loss, torch.tensor(target_BT.numel())
 
 
 def end_id(model: CaptionModel) -> int:
@@ -85,6 +73,40 @@ def end_id(model: CaptionModel) -> int:
     if not model.decoding.stop_ids:
         raise ModelError("The model has no stop token to train with.")
     return model.decoding.stop_ids[0]
+
+
+def _prefix(model: CaptionModel, batch: Batch) -> Tensor:
+    device = next(model.mapper.parameters()).device
+    return model.prefix(batch.images.to(device, non_blocking=True))
+
+
+def _embedded(model: CaptionModel, token_BT: Tensor, like: Tensor) -> Tensor:
+    token_BT = token_BT.to(like.device, non_blocking=True)
+    return model.language.embed(token_BT).to(like.dtype)
+
+
+def _counted(
+    model: CaptionModel, start_BSD: Tensor, batch: Batch, target_BT: Tensor, counted_BT: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The loss of the counted targets, the first of which is foretold by the start's last place.
+
+    Captions of like length are computed together, which changes nothing but the time it takes.
+    """
+    device = start_BSD.device
+    token_BTD = _embedded(model, batch.tokens, start_BSD)
+    parts, targets = [], []
+    for rows in like_lengths(batch.lengths, device.type):
+        width = int(batch.lengths[rows].max())
+        here = rows.to(device)
+        inputs_bSD = torch.cat([start_BSD[here], token_BTD[here, :width]], dim=1)
+        counted_bT = counted_BT[rows, : width + 1]
+        row_N, column_N = counted_bT.nonzero(as_tuple=True)
+        at_N = row_N * inputs_bSD.shape[1] + start_BSD.shape[1] - 1 + column_N
+        parts.append(Part(inputs_bSD, at_N.to(device)))
+        targets.append(target_BT[rows, : width + 1][counted_bT])
+    target_N = torch.cat(targets)
+    loss = token_loss(model.language, parts, target_N.to(device))
+    return loss, torch.tensor(len(target_N))
 
 
 def _padded(batch: Batch, token: int) -> Tensor:

@@ -6,7 +6,7 @@ transformers' layout and tokenizer/. Publishing it atomically is its caller's bu
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, overload
@@ -18,11 +18,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from captioner.captions import Caption
+from captioner.captions import Caption, unheard
 from captioner.configs import EncoderSpec, ModelConfig, read_config
 from captioner.decoding import Decoding, Greedy
 from captioner.devices import resolve_device, resolve_dtype, torch_dtype
 from captioner.encoders import Encoder, load_encoder, spec_of
+from captioner.engine.prefixes import AT_ONCE, Prefixes
 from captioner.errors import ModelError
 from captioner.language import LanguageModel, load_language
 from captioner.mappers import Standardise, build_mapper
@@ -44,6 +45,8 @@ class CaptionModel(nn.Module):
                 f"model reads {language.token_dim}."
             )
         self.config = config
+        self.batch_size = AT_ONCE
+        """Captions computed together; another number may change the last bits."""
         self.standardise = Standardise(config.encoder.dim) if config.standardise else nn.Identity()
         self.mapper = build_mapper(config.mapper)
         self.language = language
@@ -96,18 +99,31 @@ class CaptionModel(nn.Module):
 
     @torch.inference_mode()
     def candidates(
-        self, image_BC: Tensor, decoding: Decoding, ids: Sequence[str] | None = None
+        self,
+        image_BC: Tensor,
+        decoding: Decoding,
+        ids: Sequence[str] | None = None,
+        progress: Callable[[int], None] = unheard,
     ) -> list[list[Caption]]:
         """`decoding.candidates` captions for each row of `image_BC`, in order.
 
         Draws depend on `ids`, by default a hash of each embedding, and not on the batch. Without
         `ids`, raises ModelError for an embedding that is not finite; whoever gives them has looked.
+        `progress` is told how many more images are done. Never more than `batch_size` captions are
+        computed together, however many images are given.
         """
         if ids is None:
             _check_finite(image_BC)
             ids = [blake2b(row.tobytes(), digest_size=16).hexdigest() for row in _rows(image_BC)]
-        prefix_BPD = self.prefix(image_BC)
-        rows = decoding.generate(self.opening, prefix_BPD, ids)
+        prefixes = Prefixes(
+            make=lambda first, end: self.prefix(image_BC[first:end]),
+            count=len(image_BC),
+            length=self.config.mapper.prefix_tokens,
+            device=next(self.mapper.parameters()).device,
+            at_once=self.batch_size,
+            progress=progress,
+        )
+        rows = decoding.generate(self.opening, prefixes, ids)
         say = self.language.text
         return [[caption_of(one, say, self.config.wording, decoding) for one in r] for r in rows]
 
@@ -151,17 +167,23 @@ class CaptionModel(nn.Module):
         self.language.save(folder, torch_dtype(dtype))
 
 
-def load_model(model: str | Path, *, device: str = "auto", dtype: str = "auto") -> CaptionModel:
+def load_model(
+    model: str | Path, *, device: str = "auto", dtype: str = "auto", batch_size: int = AT_ONCE
+) -> CaptionModel:
     """The model of a preset or of a model directory, ready for inference.
 
-    `auto` is CUDA where there is one, in bfloat16 or float16, else the CPU in float32. Raises
-    ModelError if there is no such model or its files do not fit each other.
+    `auto` is CUDA where there is one, in bfloat16 or float16, else the CPU, in bfloat16 where that
+    is faster for a model of this width, else in float32. With `batch_size` captions are computed
+    together. Raises ModelError if there is no such model or its files do not fit each other.
     """
     folder = find_model(model)
     config = ModelConfig.from_json(read_config(folder))
     kind = resolve_device(device)
-    precision = torch_dtype(resolve_dtype(dtype, kind))
+    resolved = resolve_dtype(dtype, kind, config.mapper.token_dim)
+    precision = torch_dtype(resolved)
     loaded = CaptionModel(config, load_language(folder, precision))
+    loaded.language.int8 = resolved == "int8"
+    loaded.batch_size = batch_size
     _fill(loaded, folder)
     loaded.mapper.to(precision)
     return loaded.to(kind).eval().requires_grad_(requires_grad=False)

@@ -14,8 +14,12 @@ NAMED: dict[str, dict[str, Any]] = {
     "sample": {"strategy": "sample"},
     "top-k": {"strategy": "sample", "top_k": 50},
     "top-p": {"strategy": "sample", "top_p": 0.9},
+    "laion-coco": dict(strategy="sample", n=40, top_k=9607, top_p=0.2427, min_tokens=5),  # noqa: C408
 }
-"""What a user may call a strategy, and the settings that come with the name."""
+"""What a user may call a strategy, and the settings that come with the name.
+
+`laion-coco` draws as that dataset's workers did (andreaskoepf/laion_idle_cap, docker/c_h2.py).
+"""
 
 
 def changed_decoding(default: Decoding, name: str, settings: Mapping[str, Any]) -> Decoding:

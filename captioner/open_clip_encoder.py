@@ -19,6 +19,9 @@ from torch.nn import functional
 from captioner.configs import Form
 from captioner.devices import resolve_device, resolve_dtype, torch_dtype
 from captioner.errors import ModelError
+from captioner.packed_towers import PackedPatches, pack_towers
+from captioner.picture_tensors import quick
+from captioner.short_texts import encode_text
 from captioner.towers import Projection, take_projection
 
 _LAYOUT = torch.channels_last  # a third faster for convolutions on a CPU
@@ -41,9 +44,11 @@ class ClipEncoder:
         self.feature = form.feature
         self.normalized = bool(form.normalized)
         self._model = model
-        self._transform = transform
+        self._transform = quick(transform)
         self._tokens = tokens
         self._projection: Projection | None = None
+        packed = isinstance(getattr(model.visual, "conv1", None), PackedPatches)
+        self._layout = torch.contiguous_format if packed else _LAYOUT
         size = model.visual.image_size
         height, width = (size, size) if isinstance(size, int) else size
         self.image_size: int = min(height, width)
@@ -64,7 +69,7 @@ class ClipEncoder:
     def encode_images(self, pixels_BCHW: Tensor) -> Tensor:
         """Embeddings image_BC of preprocessed pictures: float32, on the CPU."""
         weight = next(self._model.parameters())
-        pixels_BCHW = pixels_BCHW.to(weight.device, weight.dtype, memory_format=_LAYOUT)
+        pixels_BCHW = pixels_BCHW.to(weight.device, weight.dtype, memory_format=self._layout)
         if self._projection is None:
             found = self._model.encode_image(pixels_BCHW)
         else:
@@ -87,7 +92,7 @@ class ClipEncoder:
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Embeddings text_BC of length 1: float32, on the CPU."""
         token_BT = self._tokens(texts).to(next(self._model.parameters()).device)
-        text_BC: Tensor = self._model.encode_text(token_BT).float()
+        text_BC = encode_text(self._model, token_BT).float()
         return functional.normalize(text_BC, dim=-1).cpu()
 
 
@@ -133,11 +138,13 @@ def hub_revision(file: Path) -> str:
 
 
 def place(model: Any, device: str, dtype: str) -> Any:
-    """The model on its device in its precision, set for inference."""
+    """The model on its device in its precision, set for inference, packed where that gains."""
     kind = resolve_device(device)
     precision = torch_dtype(resolve_dtype(dtype, kind))
     placed = model.to(kind, precision, memory_format=_LAYOUT)
-    return placed.eval().requires_grad_(requires_grad=False)
+    placed = placed.eval().requires_grad_(requires_grad=False)
+    pack_towers(placed)
+    return placed
 
 
 def preprocessing(settings: Mapping[str, Any]) -> Callable[[Image], Tensor]:

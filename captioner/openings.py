@@ -4,12 +4,14 @@ Shapes:  B rows   P prefix tokens   D token embedding   V vocabulary
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from captioner.configs import Opening
+from captioner.engine.gpt2 import Gpt2Slots
+from captioner.engine.slots import Slots
+from captioner.engine.transformers_slots import TransformersSlots
 from captioner.errors import ModelError
 from captioner.language import LanguageModel
 
@@ -23,6 +25,9 @@ def opened(language: LanguageModel, opening: Opening) -> "PlainOpening | Clipxgp
 
 class PlainOpening:
     """The prefix, after a beginning token if there is one, then token by token."""
+
+    position_weight = 1
+    """How many times the position embedding is added to a generated token."""
 
     def __init__(self, language: LanguageModel, opening: Opening) -> None:
         self.language = language
@@ -39,18 +44,17 @@ class PlainOpening:
         begin_B1D = self.language.embed(token_B1)
         return torch.cat([begin_B1D.to(prefix_BPD.dtype), prefix_BPD], dim=1)
 
-    def open(self, prefix_BPD: Tensor) -> tuple[Tensor, Any]:
-        """Read the prefixes: next_BV logits of the first token, and the state to go on from."""
-        return self.language.read(self.start(prefix_BPD), None)
+    def readings(self, prefix_BPD: Tensor) -> list[Tensor]:
+        """What is read in turn: the first token follows from the first start_BSD, later ones
+        from the last."""
+        return [self.start(prefix_BPD)]
 
-    def step(self, token_B: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """Read one more token a row: next_BV logits of the one after it, and the new state."""
-        return self.language.read(self.language.embed(token_B[:, None]), state)
-
-    def select(self, state: Any, row_R: Tensor) -> Any:
-        """The state of some rows, in the order of `row_R`, which may repeat or leave out."""
-        state.batch_select_indices(row_R)
-        return state
+    def slots(self, count: int, beams: int) -> Slots:
+        """Empty slots for `count` captions of `beams` beams each."""
+        weights = self.language.inference_weights()
+        if weights is None:
+            return TransformersSlots(self, beams)
+        return Gpt2Slots(weights, self, count, beams)
 
     def text(self, token_ids: Sequence[int]) -> str:
         """The text of generated tokens."""
@@ -70,6 +74,8 @@ class ClipxgptOpening(PlainOpening):
     that have them twice; so the opening is read twice.
     """
 
+    position_weight = 2
+
     def __init__(self, language: LanguageModel, opening: Opening) -> None:
         super().__init__(language, opening)
         if language.position_table is None:
@@ -79,24 +85,10 @@ class ClipxgptOpening(PlainOpening):
             )
         self._position_TD = language.position_table
 
-    def open(self, prefix_BPD: Tensor) -> tuple[Tensor, Any]:
-        """Read the prefixes: next_BV logits of the first token, and the state to go on from."""
-        once_BSD = super().start(prefix_BPD)
-        length = once_BSD.shape[1]
-        position_SD = self._position_TD[:length]
+    def readings(self, prefix_BPD: Tensor) -> list[Tensor]:
+        """What is read in turn: the first token follows from the first start_BSD, later ones
+        from the last."""
+        once_BSD = self.start(prefix_BPD)
+        position_SD = self._position_TD[: once_BSD.shape[1]]
         twice_BSD = once_BSD + position_SD  # and GPT-2 adds them once more
-        next_BV, _ = self.language.read(twice_BSD, None)
-        _, cache = self.language.read(twice_BSD + position_SD, None)
-        return next_BV, (cache, length)
-
-    def step(self, token_B: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """Read one more token a row: next_BV logits of the one after it, and the new state."""
-        cache, length = state
-        token_B1D = self.language.embed(token_B[:, None]) + self._position_TD[length]
-        next_BV, cache = self.language.read(token_B1D, cache)
-        return next_BV, (cache, length + 1)
-
-    def select(self, state: Any, row_R: Tensor) -> Any:
-        """The state of some rows, in the order of `row_R`, which may repeat or leave out."""
-        cache, length = state
-        return super().select(cache, row_R), length
+        return [twice_BSD, twice_BSD + position_SD]

@@ -92,7 +92,9 @@ def model_digest(model: str | Path) -> str:
         raise ModelError(f"The model in {str(folder)!r} cannot be read: {error}.") from error
 
 
-def load_captioner(model: str | Path, *, device: str = "auto", dtype: str = "auto") -> "Captioner":
+def load_captioner(
+    model: str | Path, *, device: str = "auto", dtype: str = "auto", batch_size: int = 256
+) -> "Captioner":
     """The captioner of a preset (the weightless `size` too) or of a model directory."""
     if str(model) == SIZE:
         from captioner.fakes import SizeCaptioner  # noqa: PLC0415 - imports torch
@@ -100,7 +102,7 @@ def load_captioner(model: str | Path, *, device: str = "auto", dtype: str = "aut
         return SizeCaptioner()
     from captioner.model import load_model  # noqa: PLC0415 - imports torch
 
-    return load_model(model, device=device, dtype=dtype)
+    return load_model(model, device=device, dtype=dtype, batch_size=batch_size)
 
 
 def _unknown(model: str) -> str:

@@ -28,7 +28,7 @@ _FROM_0 = (
 )
 _CHOICES = {
     "keep": ("last", "best"),
-    "precision": ("float32", "bfloat16", "float16"),
+    "precision": ("auto", "float32", "bfloat16", "float16"),
     "loss": ("caption", "clipcap", "clipxgpt"),
 }
 
@@ -117,7 +117,8 @@ class Recipe:
     accumulate: int = 1
     """Batches whose gradients are added up before a step; for batches that memory cannot hold."""
     bucketed: bool = False
-    """Whether captions of like length are batched together, which saves computing on padding."""
+    """Whether captions of like length are batched together. That saves a little time beyond what
+    the grouping inside a batch does, but such batches are less alike, and learn less well."""
     learning_rate: float = 1e-3
     """The highest rate, reached after warm-up. Lower it if the loss jumps."""
     warmup_steps: int = 40
@@ -139,9 +140,10 @@ class Recipe:
     keep: str = "last"
     """Weights to end with: `last`, or `best` on the held-out pictures. `best` stops a model from
     learning a small collection by heart; `last` lets it."""
-    precision: str = "float32"
-    """Precision of the computation: `bfloat16` where the hardware is made for it, `float16` (its
-    gradients scaled) on older cards. Weights stay in float32."""
+    precision: str = "auto"
+    """Precision of the computation: `float32`, `bfloat16`, or `float16` (its gradients scaled).
+    `auto` is what the hardware is made for, and float32 for a model narrower than 256. Weights
+    stay in float32."""
     seed: int = 0
     """Decides the split, the order, the drawn captions and fresh weights."""
 

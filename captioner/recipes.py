@@ -17,7 +17,6 @@ _CLIPCAP = Recipe(
     every_caption=True,
     min_steps=1,
     batch_size=40,
-    bucketed=True,
     learning_rate=2e-5,
     warmup_fraction=0.1,
     max_caption_tokens=67,
@@ -35,7 +34,6 @@ _CLIPXGPT = Recipe(
     every_caption=True,
     min_steps=1,
     batch_size=64,
-    bucketed=True,
     learning_rate=1e-4,
     warmup_fraction=0.33,
     clip_norm=1.3,
@@ -100,8 +98,8 @@ RECIPES = {
     )
 }
 
-_CLIPCAP_WAYS = {"loss": "clipcap", "bucketed": False, "warmup_fraction": 0.0, "weight_decay": 0.0}
-_CLIPXGPT_WAYS = {"loss": "clipxgpt", "bucketed": False, "patience": 0}
+_CLIPCAP_WAYS = {"loss": "clipcap", "warmup_fraction": 0.0, "weight_decay": 0.0}
+_CLIPXGPT_WAYS = {"loss": "clipxgpt", "patience": 0}
 FAITHFUL = {
     "clipcap": {**_CLIPCAP_WAYS, "warmup_steps": 5000, "keep": "last"},
     "clipcap-transformer": {**_CLIPCAP_WAYS, "warmup_steps": 5000, "keep": "last"},

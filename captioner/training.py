@@ -8,6 +8,7 @@ from captioner.beginnings import with_decoding
 from captioner.checkpoints import Checkpoints
 from captioner.examples import ExampleFile
 from captioner.model import CaptionModel
+from captioner.precision import precise, training_dtype
 from captioner.recipe import Recipe
 from captioner.training_report import Log, Progress, TrainingResult
 from captioner.training_run import TrainingRun
@@ -29,6 +30,7 @@ def train(
     recipe, whether or not it was interrupted. Raises ModelError if the state is of another
     training.
     """
+    recipe = precise(recipe, model, training_dtype(next(model.parameters()).device.type))
     run = TrainingRun(model, examples, recipe)
     run.resume(checkpoints)
     began = time.perf_counter()

@@ -37,6 +37,8 @@ class TrainingResult:
     """Of the weights that were kept, in nats a token."""
     kept_step: int
     """The step whose weights were kept."""
+    precision: str
+    """What was computed in; weights were in float32."""
     train_pictures: int
     val_pictures: int
     curve: tuple[tuple[int, float, float | None], ...]

@@ -4,12 +4,15 @@ Shapes:  B batch   T caption tokens
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from captioner.activations import fuse_activations, restore_activations
+from captioner.ahead import made_ahead
 from captioner.checkpoints import Checkpoints, pack, unpack
 from captioner.errors import ModelError
 from captioner.examples import Batch, ExampleFile
@@ -39,6 +42,7 @@ class TrainingRun:
         self.curve: list[tuple[int, float, float | None]] = []
         self.loss_of = LOSSES[recipe.loss]
         _free(model, recipe)
+        self.slow = fuse_activations(model.language)
         self.learning = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.optimiser = build_optimiser(list(self.learning.values()), recipe)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.precision == "float16")
@@ -67,34 +71,45 @@ class TrainingRun:
         self.across_batch(self.recipe.loss == "clipxgpt")
         losses: list[Tensor] = []
         since = time.perf_counter()
-        while self.step < self.steps and not self.exhausted():
-            losses.append(self.one_step())
-            self.step += 1
-            due = self.step % self.recipe.validate_every == 0 or self.step == self.steps
-            if not due and self.step % _REPORT_EVERY:
-                continue
-            train_loss = torch.stack(losses).mean().item()
-            examples = len(losses) * self.visits.batch_size * self.recipe.accumulate
-            pace = examples / (time.perf_counter() - since)
-            val_loss = self.validate() if due else None
-            if due:
-                self.curve.append((self.step, train_loss, val_loss))
-                self.save(checkpoints)
-                losses, since = [], time.perf_counter()
-            rate = self.recipe.rate(self.step - 1, self.steps)
-            yield Progress(self.step, self.steps, train_loss, val_loss, rate, pace)
+        with closing(self.updates()) as updates:
+            for loss in updates:
+                losses.append(loss)
+                due = self.step % self.recipe.validate_every == 0 or self.step == self.steps
+                if not due and self.step % _REPORT_EVERY:
+                    continue
+                train_loss = torch.stack(losses).mean().item()
+                examples = len(losses) * self.visits.batch_size * self.recipe.accumulate
+                pace = examples / (time.perf_counter() - since)
+                val_loss = self.validate() if due else None
+                if due:
+                    self.curve.append((self.step, train_loss, val_loss))
+                    self.save(checkpoints)
+                    losses, since = [], time.perf_counter()
+                rate = self.recipe.rate(self.step - 1, self.steps)
+                yield Progress(self.step, self.steps, train_loss, val_loss, rate, pace)
 
-    def one_step(self) -> Tensor:
+    def updates(self) -> Generator[Tensor, None, None]:
+        """The mean loss of each step still to do, as it is done; batches are read in a thread."""
+        with closing(made_ahead(self.read, range(self.step, self.steps))) as coming:
+            while not self.exhausted() and (batches := next(coming, None)) is not None:
+                loss = self.one_step(batches)
+                self.step += 1
+                yield loss
+
+    def read(self, step: int) -> list[Batch]:
+        """The batches of a step."""
+        first = step * self.recipe.accumulate
+        numbers = range(first, first + self.recipe.accumulate)
+        batches = [self.examples.batch(self.visits.rows(number)) for number in numbers]
+        return [batch.pinned() for batch in batches] if self.device.type == "cuda" else batches
+
+    def one_step(self, batches: list[Batch]) -> Tensor:
         """One update; dropout and order depend on seed and step alone. Returns the mean loss."""
         torch.manual_seed(self.recipe.seed * 1_000_003 + self.step)
         self.model.train()
         self.model.language.train(self.recipe.train_language)
         for group in self.optimiser.param_groups:
             group["lr"] = self.recipe.rate(self.step, self.steps)
-        first = self.step * self.recipe.accumulate
-        batches = [
-            self.examples.batch(self.visits.rows(first + k)) for k in range(self.recipe.accumulate)
-        ]
         tokens = [int(batch.lengths.sum()) + len(batch.lengths) for batch in batches]
         self.optimiser.zero_grad(set_to_none=True)
         mean = torch.zeros((), device=self.device)
@@ -117,7 +132,7 @@ class TrainingRun:
         """The summed loss of a batch and how many tokens it is summed over."""
         lower = _LOWER.get(self.recipe.precision)
         with torch.autocast(self.device.type, dtype=lower, enabled=lower is not None):
-            return self.loss_of(self.model, batch.on(self.device))
+            return self.loss_of(self.model, batch)
 
     @torch.no_grad()
     def validate(self) -> float | None:
@@ -156,6 +171,7 @@ class TrainingRun:
         if data is not None:
             self.load_weights(unpack(data)[0])
         self.across_batch(False)
+        restore_activations(self.slow)
         self.model.eval().requires_grad_(requires_grad=False)
 
     def across_batch(self, yes: bool) -> None:
@@ -193,6 +209,7 @@ class TrainingRun:
             self.curve[-1][1],
             val_loss,
             kept,
+            self.recipe.precision,
             len(self.train_pictures),
             len(self.held_out),
             tuple(self.curve),

@@ -23,4 +23,5 @@ def caption_of(
     text = text.strip()
     if wording.capital:
         text = text[:1].upper() + text[1:]
-    return Caption(text, one.token_ids, one.logprob, one.seed)
+    stopped = one.stop_id is not None or bool(found)
+    return Caption(text, one.token_ids, one.logprob, one.seed, stopped)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tasks.options import ComputeOptions, DecodeOptions, LaneOptions
+from tasks.options import ComputeOptions, DecodeOptions, LaneOptions, required
 
 if TYPE_CHECKING:
     from storage.sources import TableOptions
@@ -57,7 +57,13 @@ Decode = Annotated[
     ),
 ]
 Samples = Annotated[
-    int | None, typer.Option(min=1, help="Captions drawn for each picture; all are kept.")
+    int | None, typer.Option(min=1, help="Captions drawn for each picture; usual are 1, 5, 40.")
+]
+KeepSamples = Annotated[
+    int | None, typer.Option("--keep-samples", min=1, help="Candidates kept; by default all.")
+]
+Rerank = Annotated[
+    str, typer.Option("--rerank", help="Encoder that scores and chooses; else the model's own.")
 ]
 SampleSeed = Annotated[
     int | None, typer.Option("--sample-seed", min=0, help="Another seed draws other captions.")
@@ -116,6 +122,10 @@ LanesNumber = Annotated[
 Timeout = Annotated[float, typer.Option(min=1, help="Seconds that one shard may take.")]
 MaxFailed = Annotated[
     int, typer.Option("--max-failed-shards", min=0, help="More failed shards fail the command.")
+]
+Engine = Annotated[
+    str,
+    typer.Option(help="local, dask or ray; dask@ADDRESS or ray@auto joins a cluster that runs."),
 ]
 Recipe = Annotated[str, typer.Option(help="How to train: nightcap models lists the recipes.")]
 OutName = Annotated[str, typer.Option("--out", help="Name of the model under ROOT/models.")]
@@ -184,6 +194,12 @@ def table_options(
     )
 
 
-def on_lanes(lanes: int, timeout: float, max_failed_shards: int = 0) -> LaneOptions:
-    """The choices on how this machine is used."""
-    return LaneOptions(lanes=lanes, timeout=timeout, max_failed_shards=max_failed_shards)
+def on_lanes(
+    lanes: int, timeout: float, max_failed_shards: int = 0, engine: str = "local"
+) -> LaneOptions:
+    """The choices on which processes work, refused where the engine is not installed."""
+    chosen = LaneOptions(
+        lanes=lanes, timeout=timeout, max_failed_shards=max_failed_shards, engine=engine
+    )
+    required(chosen.kind)
+    return chosen

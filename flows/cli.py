@@ -1,7 +1,4 @@
-"""The `nightcap` command: one subcommand a flow, errors in one sentence, results as text or JSON.
-
-Everything heavy is imported inside the commands, so that help answers at once.
-"""
+"""The `nightcap` command: a subcommand a flow, imports inside so that help answers at once."""
 
 import sys
 
@@ -17,19 +14,19 @@ from flows.choices import (
     Dtype,
     Embeddings,
     EmbeddingScale,
-    Encoder,
-    Feature,
+    Engine,
     Images,
     JsonFlag,
+    KeepSamples,
     LanesNumber,
     MaxFailed,
     MaxTokens,
     Model,
     ModelEncoder,
-    Normalized,
     Offline,
     PathColumn,
     Pictures,
+    Rerank,
     Resize,
     RootUrl,
     RunName,
@@ -47,9 +44,18 @@ from flows.choices import (
     on_lanes,
     table_options,
 )
+from flows.cli_bench import benching
+from flows.cli_curate import curating
+from flows.cli_evaluate import judging
+from flows.cli_export import handing_on
 from flows.cli_import import imports
+from flows.cli_keep import keeping
 from flows.cli_more import more
+from flows.cli_review import reviewing
+from flows.cli_serve import serving
+from flows.cli_stages import stages
 from flows.cli_train import training
+from flows.locking import lock_writers
 from storage.errors import StorageError
 
 app = typer.Typer(
@@ -71,6 +77,8 @@ def run(
     encoder: ModelEncoder = "",
     decode: Decode = "",
     samples: Samples = None,
+    keep_samples: KeepSamples = None,
+    rerank: Rerank = "",
     sample_seed: SampleSeed = None,
     max_tokens: MaxTokens = None,
     settings: DecodeSettings = None,
@@ -89,6 +97,7 @@ def run(
     lanes: LanesNumber = 1,
     timeout: Timeout = 3600.0,
     max_failed_shards: MaxFailed = 0,
+    engine: Engine = "local",
     offline: Offline = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -106,70 +115,13 @@ def run(
             encoder=encoder,
             decode=decoding(decode, samples, sample_seed, max_tokens, settings),
             score=score,
+            rerank=rerank,
+            keep=keep_samples,
             compute=compute(device, dtype, batch_size, threads, offline=offline),
         ),
         ingest_options(batch, samples_per_shard, resize, table),
-        on_lanes(lanes, timeout, max_failed_shards),
+        on_lanes(lanes, timeout, max_failed_shards, engine),
     )
-    finish(summary, as_json=as_json)
-
-
-@app.command()
-def shard(
-    source: Source,
-    root: RootUrl,
-    batch: Batch = "",
-    samples_per_shard: SamplesPerShard = 10_000,
-    resize: Resize = None,
-    images: Images = "",
-    path_column: PathColumn = "",
-    caption_columns: CaptionColumns = None,
-    split: Split = "",
-    lanes: LanesNumber = 1,
-    timeout: Timeout = 3600.0,
-    max_failed_shards: MaxFailed = 0,
-    as_json: JsonFlag = False,
-) -> None:
-    """Cut what is new in SOURCE into webdataset tars under ROOT."""
-    from flows.commands import finish, shard_command
-
-    table = table_options(images, path_column, caption_columns, split)
-    summary = shard_command(
-        source,
-        root,
-        ingest_options(batch, samples_per_shard, resize, table),
-        on_lanes(lanes, timeout, max_failed_shards),
-    )
-    finish(summary, as_json=as_json)
-
-
-@app.command()
-def embed(
-    root: RootUrl,
-    encoder: Encoder = "nano",
-    feature: Feature = "projected",
-    normalized: Normalized = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    batch_size: Pictures = None,
-    threads: Threads = None,
-    lanes: LanesNumber = 1,
-    timeout: Timeout = 3600.0,
-    max_failed_shards: MaxFailed = 0,
-    offline: Offline = False,
-    as_json: JsonFlag = False,
-) -> None:
-    """Extract CLIP embeddings of every picture under ROOT that has none by this encoder."""
-    from flows.commands import embed_command, finish
-    from tasks.options import EmbedOptions
-
-    options = EmbedOptions(
-        encoder=encoder,
-        feature=feature,
-        normalized=normalized,
-        compute=compute(device, dtype, batch_size, threads, offline=offline),
-    )
-    summary = embed_command(root, options, on_lanes(lanes, timeout, max_failed_shards))
     finish(summary, as_json=as_json)
 
 
@@ -183,6 +135,8 @@ def caption(
     embedding_scale: EmbeddingScale = None,
     decode: Decode = "",
     samples: Samples = None,
+    keep_samples: KeepSamples = None,
+    rerank: Rerank = "",
     sample_seed: SampleSeed = None,
     max_tokens: MaxTokens = None,
     settings: DecodeSettings = None,
@@ -194,6 +148,7 @@ def caption(
     lanes: LanesNumber = 1,
     timeout: Timeout = 3600.0,
     max_failed_shards: MaxFailed = 0,
+    engine: Engine = "local",
     offline: Offline = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -209,14 +164,21 @@ def caption(
         embeddings=embeddings,
         embedding_scale=embedding_scale,
         score=score,
+        rerank=rerank,
+        keep=keep_samples,
         compute=compute(device, dtype, batch_size, threads, offline=offline),
     )
-    summary = caption_command(root, options, on_lanes(lanes, timeout, max_failed_shards))
+    summary = caption_command(root, options, on_lanes(lanes, timeout, max_failed_shards, engine))
     finish(summary, as_json=as_json)
 
 
-for part in (training, more, imports):
+PARTS = (
+    *(stages, training, more, imports, judging, curating, handing_on),
+    *(reviewing, keeping, benching, serving),
+)
+for part in PARTS:
     app.registered_commands += part.registered_commands
+lock_writers(app)
 
 
 def main() -> None:

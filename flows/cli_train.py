@@ -6,6 +6,7 @@ import typer
 
 from flows.choices import (
     Device,
+    Dtype,
     Embeddings,
     JsonFlag,
     LanesNumber,
@@ -69,6 +70,7 @@ def train(
     faithful: Faithful = False,
     settings: RecipeSettings = None,
     device: Device = "auto",
+    dtype: Dtype = "auto",
     threads: Threads = None,
     lanes: LanesNumber = 1,
     timeout: Timeout = 86_400.0,
@@ -95,7 +97,7 @@ def train(
         settings=tuple(settings or ()),
         embeddings=embeddings,
         encoder=encoder,
-        compute=compute(device, "auto", None, threads, offline=offline),
+        compute=compute(device, dtype, None, threads, offline=offline),
     )
     made = learnt_embeddings(options, feature, normalized)
     summary = train_command(root, options, made, on_lanes(lanes, timeout))

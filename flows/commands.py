@@ -16,6 +16,7 @@ from flows.finished import (
     finished_training,
 )
 from flows.local_api import prefect_api
+from flows.pages import add_report
 from flows.progress import Display
 from flows.report import report
 from flows.summary import Summary
@@ -40,7 +41,13 @@ def run_command(
 
         return run(source, root, captions, replace(ingest, look=False), lanes, return_state=True)
 
-    return perform(lambda: finished_run(source, root, captions, ingest), flow)
+    def finished() -> Summary | None:
+        summary = finished_run(source, root, captions, ingest)
+        if summary:
+            add_report(summary)
+        return summary
+
+    return perform(finished, flow, lanes.kind)
 
 
 def shard_command(source: str, root: str, ingest: IngestOptions, lanes: LaneOptions) -> Summary:
@@ -51,7 +58,7 @@ def shard_command(source: str, root: str, ingest: IngestOptions, lanes: LaneOpti
 
         return shard(source, root, replace(ingest, look=False), lanes, return_state=True)
 
-    return perform(lambda: finished_shards(source, root, ingest), flow)
+    return perform(lambda: finished_shards(source, root, ingest), flow, lanes.kind)
 
 
 def embed_command(root: str, options: EmbedOptions, lanes: LaneOptions) -> Summary:
@@ -62,7 +69,7 @@ def embed_command(root: str, options: EmbedOptions, lanes: LaneOptions) -> Summa
 
         return embed(root, options, lanes, return_state=True)
 
-    return perform(lambda: finished_embeddings(root, options), flow)
+    return perform(lambda: finished_embeddings(root, options), flow, lanes.kind)
 
 
 def caption_command(root: str, options: CaptionOptions, lanes: LaneOptions) -> Summary:
@@ -74,7 +81,7 @@ def caption_command(root: str, options: CaptionOptions, lanes: LaneOptions) -> S
 
         return caption(root, options, embeddings, lanes, return_state=True)
 
-    return perform(lambda: finished_captions(root, options, embeddings), flow)
+    return perform(lambda: finished_captions(root, options, embeddings), flow, lanes.kind)
 
 
 def train_command(
@@ -101,13 +108,15 @@ def demo_command(out: str, drawing: Drawing, training: TrainOptions, lanes: Lane
     return perform(lambda: None, flow)
 
 
-def perform(finished: Callable[[], Summary | None], flow: Callable[[], Any]) -> Summary:
+def perform(
+    finished: Callable[[], Summary | None], flow: Callable[[], Any], engine: str = "local"
+) -> Summary:
     """What `finished` says, or what the flow comes to on a Prefect server."""
     began = time.perf_counter()
     with Display():
         summary = finished()
         if summary is None:
-            with prefect_api():
+            with prefect_api(engine):
                 from flows.stage import outcome
 
                 summary = outcome(flow())

@@ -1,5 +1,6 @@
 """The demo flow: the whole main job on pictures that it draws itself, judged at the end."""
 
+import time
 from dataclasses import replace
 
 from prefect import flow
@@ -7,6 +8,7 @@ from prefect.client.schemas.objects import State
 
 from flows.caption import caption
 from flows.embed import embed
+from flows.pages import add_report
 from flows.shard import shard
 from flows.stage import TASKS, final_state, outcome
 from flows.summary import Summary
@@ -32,6 +34,7 @@ def demo(
     lanes: LaneOptions = LaneOptions(),
 ) -> State[Summary]:
     """Draw, shard, embed, train, caption and score under `out`; what is done is not done again."""
+    began = time.perf_counter()
     pictures, root = join(out, "pictures"), join(out, "root")
     draw_collection(pictures, drawing)
     summary = Summary(command="demo", root=root)
@@ -47,5 +50,7 @@ def demo(
         summary.add(outcome(caption(root, captions, embedding, lanes, return_state=True)))
     rows = open_captions(root, summary.run, columns=["path", "caption"]).read_all().to_pylist()
     scenes, share, wrong = judge_unseen([(row["path"], row["caption"]) for row in rows], drawing)
+    summary.seconds = time.perf_counter() - began
+    add_report(summary)
     summary.facts |= {"scenes": scenes, "attribute_true": share, "wrong": wrong}
     return final_state(summary, lanes.max_failed_shards)

@@ -3,10 +3,11 @@
 from prefect import flow
 from prefect.client.schemas.objects import State
 
+from flows.engines import open_workers
 from flows.stage import TASKS, final_state, run_stage
 from flows.summary import StageSummary, Summary
 from storage.layout import open_root
-from tasks.lanes import in_lane, open_lanes
+from tasks.lanes import in_lane
 from tasks.options import EmbedOptions, LaneOptions
 from tasks.outstanding import unembedded
 from tasks.retryable import embed_shard
@@ -22,7 +23,7 @@ def embed(
 ) -> State[Summary]:
     """Embed every shard under `root` that has no embeddings of this configuration."""
     place = open_root(root)
-    with open_lanes(lanes.lanes, lanes.timeout):
+    with open_workers(lanes, root):
         settled = find_embeddings(place, options) or in_lane(
             "tasks.settings.embed:settle_embeddings", place, options, lanes.lanes
         )

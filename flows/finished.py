@@ -14,6 +14,7 @@ from storage.sources import open_source
 from tasks.ingest import IngestOptions
 from tasks.options import CaptionOptions, EmbedOptions, TrainOptions
 from tasks.outstanding import Outstanding, to_cut, uncaptioned, unembedded
+from tasks.reranking import rerank_embedding
 from tasks.settings.caption import embedding_for, find_run
 from tasks.settings.embed import find_embeddings
 from tasks.settings.train import model_version, train_request
@@ -25,10 +26,11 @@ def finished_run(
 ) -> Summary | None:
     """Whether every picture of `source` has its caption; freezes a plan if not."""
     summary = Summary(command="run", root=root)
-    embedding = embedding_for(open_root(root), captions)
+    embedding, scored = embedding_for(open_root(root), captions), rerank_embedding(captions)
     parts: tuple[Callable[[], Summary | None], ...] = (
         lambda: finished_shards(source, root, ingest),
         lambda: finished_embeddings(root, embedding),
+        *((lambda: finished_embeddings(root, scored),) if scored else ()),
         lambda: finished_captions(root, captions, embedding),
     )
     for part in parts:

@@ -18,8 +18,8 @@ START_TIMEOUT = 120
 
 
 @contextmanager
-def prefect_api() -> Iterator[None]:
-    """A Prefect server for the length of the block.
+def prefect_api(engine: str = "local") -> Iterator[None]:
+    """A Prefect server for the length of the block; a cluster's must be there already.
 
     Without a configured address every worker process would start a server of its own. The
     temporary server's database is never read as a record: receipts are.
@@ -36,6 +36,10 @@ def prefect_api() -> Iterator[None]:
     if get_current_settings().api.url:
         yield
         return
+    if engine != "local":
+        from flows.engines import check_server  # noqa: PLC0415 - as above
+
+        check_server(engine)
     from prefect.server.api.server import SubprocessASGIServer  # noqa: PLC0415 - as above
 
     server = SubprocessASGIServer()

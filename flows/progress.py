@@ -85,7 +85,7 @@ class Display:
         stage = self._stages[name] = _Stage(total, shards)
         stage.bar = self._bars.add_task(name, total=total or None, note="")
         stage.said = time.perf_counter()
-        if not self._live:
+        if not self._live and shards:
             of = f"{total} pictures in {shards} shards" if total else f"{shards} to do"
             self._line(f"{name}: {of}")
 

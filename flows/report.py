@@ -47,6 +47,9 @@ def _stages(console: Console, summary: Summary) -> None:
 def _failures(console: Console, summary: Summary) -> None:
     for shard, why in summary.failed_shards.items():
         console.print(f"failed: shard {shard}: {why}", markup=False, style="red", soft_wrap=True)
+    for stage in summary.stages:
+        for shard, why in stage.poor_shards.items():
+            show_alarm(console, {"alarm": f"{stage.name} {shard}", "says": why})
 
 
 def _totals(console: Console, summary: Summary) -> None:
@@ -60,3 +63,11 @@ def _totals(console: Console, summary: Summary) -> None:
         markup=False,
         soft_wrap=True,
     )
+    for one in totals.get("alarms", []):
+        show_alarm(console, one)
+
+
+def show_alarm(console: Console, alarm: dict[str, str]) -> None:
+    """One alarm, so that nobody overlooks it."""
+    says = f"ALARM {alarm['alarm']}: {alarm['says']}"
+    console.print(says, markup=False, style="bold red", soft_wrap=True)

@@ -3,12 +3,12 @@
 from prefect import flow
 from prefect.client.schemas.objects import State
 
+from flows.engines import open_workers
 from flows.stage import TASKS, final_state, run_stage
 from flows.summary import StageSummary, Summary
 from storage.layout import open_root
 from storage.sources import open_source
 from tasks.ingest import IngestOptions
-from tasks.lanes import open_lanes
 from tasks.options import LaneOptions
 from tasks.outstanding import to_cut
 from tasks.retryable import cut_shard
@@ -31,7 +31,7 @@ def shard(
         for name in todo.shards
     ]
     stage = StageSummary(name="shard", requested=todo.requested, skipped=todo.skipped)
-    with open_lanes(lanes.lanes, lanes.timeout):
+    with open_workers(lanes, root):
         run_stage(stage, cut_shard, jobs, lanes=lanes.lanes, pictures=todo.pictures)
     summary = Summary(command="shard", root=root, stages=[stage])
     return final_state(summary, lanes.max_failed_shards)

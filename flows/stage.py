@@ -11,10 +11,13 @@ from prefect.futures import PrefectFuture
 from prefect.states import Completed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
+from flows.engines import on_cluster, settled, submit
 from flows.progress import stage_begins, stage_ends
 from flows.summary import StageSummary, Summary
 from storage.errors import ConfigurationError
 from storage.receipts import Receipt
+from tasks.lanes import work_seconds
+from tasks.progress import tick
 
 MAX_TASKS = 64
 """Tasks of one flow that may wait for a lane at once."""
@@ -37,7 +40,7 @@ def run_stage(
     `pictures` is how many there are in all, 0 if nobody knows. A wrong configuration is not a
     shard's failure: it ends the stage at once.
     """
-    began = time.perf_counter()
+    began, worked = time.perf_counter(), work_seconds()
     stage_begins(summary.name, pictures, len(jobs))
     pending: dict[PrefectFuture[Receipt], Any] = {}
 
@@ -46,29 +49,32 @@ def run_stage(
             future = next(iter(pending))
             job = pending.pop(future)
             future.wait()
-            _take(summary, job.shard, future.state)
+            _take(summary, job.shard, settled(future))
 
     try:
         for job in jobs:
-            pending[unit.submit(job)] = job
+            pending[submit(unit, job)] = job
             settle(min(MAX_TASKS, WINDOW * lanes or 1) - 1)
         settle(0)
     finally:
         summary.seconds = time.perf_counter() - began
+        summary.work_seconds = work_seconds() - worked
         stage_ends(summary.name)
     return summary
 
 
-def _take(summary: StageSummary, shard: str, state: State[Receipt]) -> None:
-    result = state.result(raise_on_failure=False)
+def _take(summary: StageSummary, shard: str, result: Any) -> None:
     if isinstance(result, ConfigurationError):
         raise result
-    if not state.is_completed() or not isinstance(result, Receipt):
+    if not isinstance(result, Receipt):
         summary.failed_shards[shard] = f"{result}"
         return
+    if on_cluster():
+        tick(summary.name, result.rows)
     summary.rows += result.rows
     for code, count in result.failures.items():
         summary.failures[code] = summary.failures.get(code, 0) + count
+    summary.judge(shard, result.rows, sum(result.failures.values()))
 
 
 class ShardsFailed(Exception):

@@ -3,6 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+POOR = 0.8
+"""A shard of which fewer pictures come out well is told aloud."""
+
 
 @dataclass(slots=True, kw_only=True)
 class StageSummary:
@@ -19,7 +22,16 @@ class StageSummary:
     """Pictures that failed, by error code."""
     failed_shards: dict[str, str] = field(default_factory=dict)
     """One sentence a shard."""
+    poor_shards: dict[str, str] = field(default_factory=dict)
+    """Shards that are done, and of which fewer pictures than `POOR` came out well."""
     seconds: float = 0.0
+    work_seconds: float = 0.0
+    """Spent inside the units of work by all lanes together: the rest is orchestration."""
+
+    def judge(self, shard: str, rows: int, failed: int) -> None:
+        """Remember a shard that is done but came out poorly."""
+        if failed > rows * (1 - POOR):
+            self.poor_shards[shard] = f"{failed} of its {rows} pictures failed"
 
     @property
     def rate(self) -> float:
@@ -32,10 +44,13 @@ class StageSummary:
             "name": self.name,
             "items": self.rows,
             "seconds": round(self.seconds, 3),
+            "work_seconds": round(self.work_seconds, 3),
             "items_per_second": round(self.rate, 2),
             "shards": self.requested,
             "skipped_shards": self.skipped,
             "failed_shards": self.failed_shards,
+            "poor_shards": self.poor_shards,
+            "failures": self.failures,
         }
 
 
@@ -96,5 +111,6 @@ class Summary:
             "skipped": max(0, skipped),
             "stages": [stage.to_json() for stage in self.stages],
             "outputs": self.outputs,
+            **({"alarms": self.totals["alarms"]} if self.totals.get("alarms") else {}),
             **self.facts,
         }

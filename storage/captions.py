@@ -35,10 +35,7 @@ def open_captions(
     pandas (`.read_pandas()`), Polars, DuckDB or `.read_all()`.
     """
     place = open_root(root)
-    name = run or only_run(place)
-    settled = run_settings(place).read(name)
-    if settled is None:
-        raise ConfigurationError(f"there is no run {name!r}: {_known(place)}")
+    settled = find_captions(place, run)
     store = caption_store(place, settled)
     names = columns or CAPTIONS.names
     schema = pa.schema([CAPTIONS.field(column) for column in names])
@@ -46,6 +43,15 @@ def open_captions(
     tables = _newest(store, names) if several else caption_tables(store, names)
     batches = (batch for table in tables for batch in table.cast(schema).to_batches())
     return pa.RecordBatchReader.from_batches(schema, batches)
+
+
+def find_captions(root: Root, run: str = "") -> Settled:
+    """The settings of a run, or of the only one; ConfigurationError if there is no such run."""
+    name = run or only_run(root)
+    settled = run_settings(root).read(name)
+    if settled is None:
+        raise ConfigurationError(f"there is no run {name!r}: {_known(root)}")
+    return settled
 
 
 def only_run(root: Root) -> str:

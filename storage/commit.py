@@ -22,7 +22,7 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from storage.errors import ConfigurationError
-from storage.urls import filesystem, redact, translated
+from storage.urls import FULL, filesystem, redact, translated
 
 PARTIAL = re.compile(r"\.[0-9a-f]{32}\.partial")
 """Names of what a killed writer leaves behind on local disk: nobody's, fit to be removed."""
@@ -34,7 +34,7 @@ _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.E
 def replace(url: str, data: bytes | Path) -> None:
     """Publish `data` (bytes, or a local file) at `url`, replacing what was there."""
     fs, path = filesystem(url)
-    with _writing(url):
+    with _writing(url, data):
         if isinstance(fs, LocalFileSystem):
             _publish(Path(path), data, lambda partial, target: partial.replace(target))
         elif isinstance(fs, MemoryFileSystem):
@@ -51,7 +51,7 @@ def create(url: str, data: bytes) -> bool:
     False may also mean that our own reply was lost: read back before judging.
     """
     fs, path = filesystem(url)
-    with _writing(url):
+    with _writing(url, data):
         try:
             if isinstance(fs, LocalFileSystem):
                 _publish(Path(path), data, _link)
@@ -76,18 +76,33 @@ def remove(url: str) -> None:
 def scratch() -> Iterator[Path]:
     """A local folder for half-made output, gone afterwards whatever happens."""
     with tempfile.TemporaryDirectory(prefix="nightcap-") as folder:
-        yield Path(folder)
+        try:
+            yield Path(folder)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            free = shutil.disk_usage(folder).free
+            raise ConfigurationError(
+                f"no space left for half-made output in {folder!r} ({free} bytes free): "
+                "free some, or set TMPDIR to a roomier disk"
+            ) from error
 
 
 @contextmanager
-def _writing(url: str) -> Iterator[None]:
-    """Say what stands in the way where a file cannot be put."""
-    with translated(url, "write"):
+def _writing(url: str, data: bytes | Path) -> Iterator[None]:
+    """Say what stands in the way where `data` cannot be put."""
+    with translated(url, "write", _size(data)):
         try:
             yield
         except (FileExistsError, FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
             reason = "no such bucket, or a file where a folder should be, or the reverse"
             raise ConfigurationError(f"cannot write {redact(url)!r}: {reason}") from error
+
+
+def _size(data: bytes | Path) -> int:
+    if isinstance(data, bytes):
+        return len(data)
+    return data.stat().st_size if data.exists() else 0
 
 
 def _put_new(fs: AbstractFileSystem, path: str, data: bytes) -> None:

@@ -13,8 +13,8 @@ import pyarrow as pa
 from storage.embeddings import embedding_store
 from storage.errors import ShardError
 from storage.layout import Root, ShardName
-from storage.outputs import OutputStore
-from storage.receipts import FileFacts
+from storage.parquet import read
+from storage.receipts import FileFacts, Receipt
 from storage.settled import Settled
 from storage.shards import ShardStore
 
@@ -70,8 +70,7 @@ class MadeHere:
 
     def open(self, shard: ShardName) -> ShardRows:
         """Index and embeddings of a shard; ShardError if they hold other pictures."""
-        receipt = self._store.receipt(shard)
-        return _Joined(self._shards, self._store, shard, (*receipt.files, *receipt.inputs))
+        return _Joined(self._shards, self._store.receipt(shard), shard)
 
     def hashes(self) -> list[list[str]]:
         """As the receipts say."""
@@ -81,16 +80,15 @@ class MadeHere:
 @dataclass(frozen=True, slots=True)
 class _Joined:
     shards: ShardStore
-    store: OutputStore
+    made: Receipt
     shard: ShardName
-    read: tuple[FileFacts, ...]
 
     def __iter__(self) -> Iterator[tuple[pa.Table, pa.Table]]:
-        index, embeddings = self.shards.index(self.shard), self.store.read(self.shard)
-        for there, seen in zip(index, embeddings, strict=True):
+        embeddings = read(self.shards.root.absolute(self.made.files[0].url))
+        for there, seen in zip(self.shards.index(self.shard), embeddings, strict=True):
             if not there["key"].equals(seen["key"]):
                 raise ShardError(f"shard {self.shard}: index and embeddings hold other pictures")
             yield there, seen
 
     def inputs(self) -> tuple[FileFacts, ...]:
-        return self.read
+        return (*self.made.files, *self.made.inputs)

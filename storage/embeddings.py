@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from storage.errors import SchemaError
 from storage.layout import Root
@@ -47,23 +48,30 @@ def embedding_table(
     Raises SchemaError for a width other than the schema's or a value that is not finite.
     """
     place = schema.get_field_index("embedding")
-    kind = schema.field(place).type
-    if image_NC.shape != (len(rows), kind.list_size):
-        raise SchemaError(f"embeddings are {image_NC.shape}, not {(len(rows), kind.list_size)}")
-    failed = np.array([row["status"] != "ok" for row in rows])
+    return with_embeddings(rows_to_table(rows, schema.remove(place)), image_NC, schema)
+
+
+def with_embeddings(
+    known: pa.Table, image_NC: npt.NDArray[np.float32], schema: pa.Schema
+) -> pa.Table:
+    """As `embedding_table`, of rows that are a table already."""
+    column = schema.field("embedding")
+    kind = column.type
+    if image_NC.shape != (len(known), kind.list_size):
+        raise SchemaError(f"embeddings are {image_NC.shape}, not {(len(known), kind.list_size)}")
+    failed = np.asarray(pc.not_equal(known["status"], "ok"))
     stored = image_NC.astype(kind.value_type.to_pandas_dtype())
     if not np.isfinite(stored[~failed]).all():
         raise SchemaError("an embedding that counts as ok holds values that are not finite")
-    column = pa.FixedSizeListArray.from_arrays(
+    values = pa.FixedSizeListArray.from_arrays(
         pa.array(stored.reshape(-1)), type=kind, mask=pa.array(failed)
     )
-    rest = rows_to_table(rows, schema.remove(place))
-    return rest.append_column(schema.field(place), column).cast(schema)
+    return known.append_column(column, values).cast(schema)
 
 
-def embedding_values(table: pa.Table) -> npt.NDArray[np.float32]:
-    """The embeddings of `table` as image_NC float32; rows that failed are NaN."""
-    column = table["embedding"].combine_chunks()
+def embedding_values(table: pa.Table, name: str = "embedding") -> npt.NDArray[np.float32]:
+    """The embeddings in column `name` as image_NC float32; rows that failed are NaN."""
+    column = table[name].combine_chunks()
     dim = column.type.list_size
     image_NC = np.full((len(column), dim), np.nan, dtype=np.float32)
     valid = np.asarray(column.is_valid())

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from storage.errors import ConfigurationError
 from storage.urls import filesystem, folders, join, listing, redact
 
-PARTS = ("shards", "embeddings", "models", "captions", "quarantine")
+PARTS = (
+    *("shards", "embeddings", "models", "captions", "quarantine", "curations", "duplicates"),
+    "edits",
+)
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 
 
@@ -56,6 +59,10 @@ class Root:
     def captions(self, run: str, batch: str) -> str:
         """Folder of one batch's captions."""
         return join(self.url, "captions", run, batch)
+
+    def edits(self, run: str) -> str:
+        """Folder of what reviewers decided about a run's captions."""
+        return join(self.url, "edits", run)
 
     def batches(self) -> list[str]:
         """Every ingest begun under this root, in order of name."""

@@ -1,5 +1,6 @@
 """Trained models under a root: published whole with a receipt, found by `name` or `name@fp8`."""
 
+import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,43 @@ def publish_model(
         facts=facts,
     )
     return commit_receipt(root.model(model.name), model.version, receipt)
+
+
+def adopt_model(root: Root, candidate: ModelName, name: str, follows: list[str]) -> Receipt:
+    """Publish `candidate` under another name too, as the version that `follows` those.
+
+    Its files are copied; the receipt commits, and a second call finds it.
+    """
+    model = ModelName(name, candidate.version)
+    if receipt := versions(root, name).get(model.version):
+        return receipt
+    made = versions(root, candidate.name)[candidate.version]
+    folder, home = model_folder(root, candidate), root.model(name, model.version)
+    files = []
+    for file in made.files:
+        inside = file.url.split(f"/{candidate.version}/", 1)[1]
+        url = join(home, inside)
+        replace(url, folder / inside)
+        files.append(dataclasses.replace(file, url=root.relative(url)))
+    settings = join(root.model(candidate.name, candidate.version), "settings.json")
+    replace(join(home, "settings.json"), read_bytes(settings))
+    receipt = dataclasses.replace(
+        made,
+        shard=f"{name}/{model.version}",
+        files=tuple(files),
+        facts={**made.facts, "follows": follows},
+    )
+    return commit_receipt(root.model(name), model.version, receipt)
+
+
+def newest_versions(root: Root, name: str) -> list[ModelName]:
+    """The versions of model `name` that no other was published to follow: one, or none at first.
+
+    Several where trainings with different settings were put under one name by hand.
+    """
+    known = versions(root, name)
+    followed = {old for receipt in known.values() for old in receipt.facts.get("follows", ())}
+    return [ModelName(name, version) for version in known if version not in followed]
 
 
 def versions(root: Root, name: str) -> dict[str, Receipt]:

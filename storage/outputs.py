@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from storage.commit import replace, scratch
 from storage.errors import SchemaError, ShardError
@@ -11,6 +13,15 @@ from storage.layout import Root, ShardName
 from storage.parquet import encode, read
 from storage.receipts import FileFacts, Receipt, Recorded, commit_receipt, recorded, recorded_all
 from storage.urls import folders, join
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Rows that lie in the store and count for nothing until a receipt names them."""
+
+    rows: int
+    failures: dict[str, int]
+    files: tuple[FileFacts, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,34 +40,39 @@ class OutputStore:
         tables: Iterable[pa.Table],
         schema: pa.Schema,
         inputs: tuple[FileFacts, ...] | Callable[[], tuple[FileFacts, ...]],
+        facts: Callable[[], dict[str, Any]] = dict,
     ) -> Receipt:
         """Write the shard's rows, then its receipt: the receipt commits.
 
         Nothing is visible if `tables` raises. `inputs` may be asked for once `tables` has ended,
-        for what is hashed while it is read. The data file is named by its content, so that a
+        for what is hashed while it is read; `facts`, what the receipt says besides, are asked for
+        then too. The data file is named by its content, so that a
         second attempt at the same work writes the same name and bytes.
         """
-        failures: dict[str, int] = {}
-        folder = self.batch(shard.batch)
-        with scratch() as place:
-            made = encode(_counted(tables, failures), schema, place / "data.parquet")
-            name = f"{shard.stem}-{made.sha256[:16]}.parquet"
-            inputs = inputs() if callable(inputs) else inputs
-            replace(join(folder, name), made.path)
-        data = FileFacts(
-            url=self.root.relative(join(folder, name)), size=made.size, sha256=made.sha256
-        )
+        written = self.encoded(shard, tables, schema)
+        inputs = inputs() if callable(inputs) else inputs
         receipt = Receipt(
             stage=self.stage,
             shard=str(shard),
             fingerprint=self.fingerprint,
-            rows=made.rows,
-            failures=dict(sorted(failures.items())),
-            files=(data,),
+            rows=written.rows,
+            failures=written.failures,
+            files=written.files,
             inputs=inputs,
+            facts=facts(),
             generation=self._generation(shard, inputs),
         )
-        return commit_receipt(folder, shard.stem, receipt)
+        return commit_receipt(self.batch(shard.batch), shard.stem, receipt)
+
+    def encoded(self, shard: ShardName, tables: Iterable[pa.Table], schema: pa.Schema) -> "Written":
+        """Write the shard's rows under a name made of their content; no receipt names them yet."""
+        failures: dict[str, int] = {}
+        with scratch() as place:
+            made = encode(_counted(tables, failures), schema, place / "data.parquet")
+            url = join(self.batch(shard.batch), f"{shard.stem}-{made.sha256[:16]}.parquet")
+            replace(url, made.path)
+        data = FileFacts(url=self.root.relative(url), size=made.size, sha256=made.sha256)
+        return Written(made.rows, dict(sorted(failures.items())), (data,))
 
     def read(self, shard: ShardName, columns: list[str] | None = None) -> Iterator[pa.Table]:
         """The committed rows of `shard`, a row group at a time; ShardError if it is not done."""
@@ -101,10 +117,12 @@ class OutputStore:
 
 def _counted(tables: Iterable[pa.Table], failures: dict[str, int]) -> Iterator[pa.Table]:
     for table in tables:
-        pairs = zip(table["status"].to_pylist(), table["error_code"].to_pylist(), strict=True)
-        for status, code in pairs:
-            if (status == "ok") == bool(code):
-                raise SchemaError(f"status {status!r} does not go with error code {code!r}")
-            if code:
-                failures[code] = failures.get(code, 0) + 1
+        status, code = table["status"], table["error_code"]
+        odd = pc.equal(pc.equal(status, "ok"), pc.not_equal(code, ""))
+        if pc.any(odd).as_py():
+            one = table.filter(odd).slice(0, 1)
+            said, given = one["status"][0].as_py(), one["error_code"][0].as_py()
+            raise SchemaError(f"status {said!r} does not go with error code {given!r}")
+        for found in pc.value_counts(code.filter(pc.not_equal(code, ""))).to_pylist():
+            failures[found["values"]] = failures.get(found["values"], 0) + found["counts"]
         yield table

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,7 +13,10 @@ import pyarrow.parquet as pq
 from storage.errors import SchemaError, ShardError
 from storage.fingerprint import sha256_file
 from storage.schema import ROW_GROUP
-from storage.urls import open_read, redact
+from storage.urls import open_read, read_bytes, redact, stat
+
+SMALL = 1 << 20
+"""Files up to this many bytes are read whole: years of nightly plans then need few open files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,7 @@ def encode(tables: Iterable[pa.Table], schema: pa.Schema, path: Path) -> Encoded
         path, schema, compression="zstd", write_page_index=True, write_page_checksum=True
     ) as writer:
         for group in _regroup(given):
-            with _fit():
+            with fitting():
                 writer.write_table(group, row_group_size=ROW_GROUP)
     _check(path, schema, given.rows)
     return Encoded(path, given.rows, path.stat().st_size, sha256_file(path))
@@ -56,25 +59,25 @@ def rows_to_table(rows: Sequence[dict[str, Any]], schema: pa.Schema) -> pa.Table
             raise SchemaError(
                 f"row {row.get('key')!r}: rows do not fit their schema: text, no list"
             )
-    with _fit():
+    with fitting():
         return pa.Table.from_pylist(list(rows), schema=schema)
 
 
 def read(url: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
     """The file's row groups in order, page checksums verified; ShardError if it is damaged."""
-    with _opened(url) as parquet:
+    with opened(url) as parquet:
         for number in range(parquet.num_row_groups):
-            with _damage(url):
+            with damage(url):
                 group = parquet.read_row_group(number, columns=columns)
             yield group
 
 
 def read_batches(url: str, columns: list[str]) -> Iterator[pa.Table]:
     """`columns` in slices of 10,000 rows: foreign files may hold a million in one row group."""
-    with _opened(url) as parquet:
+    with opened(url) as parquet:
         batches = parquet.iter_batches(ROW_GROUP, columns=columns)
         while True:
-            with _damage(url):
+            with damage(url):
                 batch = next(batches, None)
             if batch is None:
                 return
@@ -83,27 +86,43 @@ def read_batches(url: str, columns: list[str]) -> Iterator[pa.Table]:
 
 def row_count(url: str) -> int:
     """How many rows the footer promises."""
-    with _opened(url) as parquet:
+    with opened(url) as parquet:
         return int(parquet.metadata.num_rows)
 
 
 def read_schema(url: str) -> pa.Schema:
     """The schema with its metadata, without reading a row."""
-    with _opened(url) as parquet:
+    with opened(url) as parquet:
         return parquet.schema_arrow
 
 
 @contextmanager
-def _opened(url: str) -> Iterator[pq.ParquetFile]:
+def opened(url: str) -> Iterator[pq.ParquetFile]:
+    """The file at `url`, its page checksums verified; ShardError if it is missing or damaged.
+
+    A small file is read whole, in one read of the store, and need not stay open.
+    """
+    facts = stat(url)
+    if facts is None:
+        raise ShardError(f"{redact(url)!r} is missing")
     try:
-        with open_read(url) as file:
-            with _damage(url):
+        with _file(url, facts.size) as file:
+            with damage(url):
                 parquet = pq.ParquetFile(file, page_checksum_verification=True)
                 _agree(parquet.metadata)
             with parquet:
                 yield parquet
     except FileNotFoundError as error:
         raise ShardError(f"{redact(url)!r} is missing") from error
+
+
+@contextmanager
+def _file(url: str, size: int) -> Iterator[pa.NativeFile | IO[bytes]]:
+    if size <= SMALL:
+        yield pa.BufferReader(read_bytes(url))
+        return
+    with open_read(url) as file:
+        yield file
 
 
 def _agree(footer: pq.FileMetaData) -> None:
@@ -113,7 +132,7 @@ def _agree(footer: pq.FileMetaData) -> None:
 
 
 @contextmanager
-def _damage(url: str) -> Iterator[None]:
+def damage(url: str) -> Iterator[None]:
     """Tell a damaged file (pyarrow's own OSError bears no errno) from a store that failed."""
     try:
         yield
@@ -126,7 +145,7 @@ def _damage(url: str) -> Iterator[None]:
 
 
 @contextmanager
-def _fit() -> Iterator[None]:
+def fitting() -> Iterator[None]:
     """Tell rows that are not what their schema says."""
     try:
         yield
@@ -145,7 +164,7 @@ class _Given:
     def __iter__(self) -> Iterator[pa.Table]:
         for table in self.tables:
             self.rows += table.num_rows
-            with _fit():
+            with fitting():
                 cast = table.cast(self.schema)
             yield cast
 

@@ -6,17 +6,17 @@ which makes it stand. Whoever comes later uses the standing plan and never lists
 
 import json
 import logging
-from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
 from storage.commit import create, remove, replace, scratch
 from storage.errors import ConfigurationError
 from storage.fingerprint import fingerprint
-from storage.layout import Root, ShardName, plain_name
+from storage.layout import Root, plain_name
 from storage.made import is_finished
 from storage.parquet import encode
 from storage.plan_file import (
+    FILE,
     FORMAT,
     Plan,
     ShardOptions,
@@ -35,8 +35,6 @@ __all__ = [
     "Plan",
     "PlanRow",
     "ShardOptions",
-    "known_shards",
-    "plan_batch",
     "plan_new",
     "read_plan",
     "read_plans",
@@ -47,27 +45,11 @@ __all__ = [
 _log = logging.getLogger(__name__)
 
 
-def plan_batch(
-    root: Root, source: Source, options: ShardOptions, batch: str | None = None
-) -> Plan | None:
-    """The plan to work on: the oldest unfinished one of this source, else a new one if need be.
+def unfinished(root: Root, source: Source, options: ShardOptions | None = None) -> list[Plan]:
+    """Plans of this source that lack receipts, oldest first; those of others get a warning.
 
-    None if the source holds nothing new. Use `unfinished` and `plan_new` to do both in one run.
+    So do those that were planned with other `options`: they go on with their own.
     """
-    pending = unfinished(root, source)
-    if not pending:
-        return plan_new(root, source, options, batch)
-    if pending[0].options != options:
-        _log.warning(
-            "batch %s is unfinished and goes on with the options it was planned with: %s",
-            pending[0].batch,
-            asdict(pending[0].options),
-        )
-    return pending[0]
-
-
-def unfinished(root: Root, source: Source) -> list[Plan]:
-    """Plans of this source that lack receipts, oldest first; those of others get a warning."""
     found = [plan for plan in read_plans(root) if not is_finished(root, plan)]
     for plan in found:
         if plan.source != source.facts:
@@ -75,6 +57,12 @@ def unfinished(root: Root, source: Source) -> list[Plan]:
                 "batch %s, planned from %r, is unfinished: run with that source to finish it",
                 plan.batch,
                 plan.source["source"],
+            )
+        elif options and plan.options != options:
+            _log.warning(
+                "batch %s is unfinished and goes on with the options it was planned with: %s",
+                plan.batch,
+                asdict(plan.options),
             )
     return [plan for plan in found if plan.source == source.facts]
 
@@ -115,18 +103,12 @@ def plan_new(
     return _stand(root, name, body)
 
 
-def known_shards(root: Root) -> Iterator[ShardName]:
-    """Every shard of every plan, in order of planning; its receipt says whether it is made."""
-    for plan in read_plans(root):
-        yield from map(plan.shard, plan.shards())
-
-
 def _stand(root: Root, batch: str, body: dict[str, Any]) -> Plan:
     """Make the plan stand, or yield to the one that another planner was quicker with."""
     body = {"format": FORMAT, **body}
     body["file_digest"] = fingerprint(body)
     text = (json.dumps(body, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
-    url = join(root.shards(batch), "plan.json")
+    url = join(root.shards(batch), FILE)
     if not create(url, text) and find_plan(root, batch) is None:
         replace(url, text)
     plan = read_plan(root, batch)

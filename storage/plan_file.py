@@ -7,15 +7,19 @@ content-addressed name, so that whoever reads one reads the other.
 import json
 import logging
 from dataclasses import dataclass
+from functools import partial
 
+from storage.ahead import ahead
 from storage.errors import ConfigurationError, ShardError
 from storage.fingerprint import fingerprint
 from storage.layout import Root, ShardName
 from storage.plan_rows import PlanRow, rows_of, stems_of
 from storage.schema import SCHEMA_VERSION
-from storage.urls import join, read_bytes
+from storage.urls import READERS, is_local, join, read_bytes
 
 FORMAT = 1
+FILE = "plan.json"
+"""Name of the plan in its batch's folder, beside the receipts."""
 _log = logging.getLogger(__name__)
 
 
@@ -100,8 +104,8 @@ def read_plan(root: Root, batch: str) -> Plan:
 
 def read_plans(root: Root) -> list[Plan]:
     """Every plan that stands, in the order they were made."""
-    found = [plan for batch in root.batches() if (plan := find_plan(root, batch))]
-    return sorted(found, key=lambda plan: (plan.sequence, plan.batch))
+    plans = ahead(partial(find_plan, root), root.batches(), 0 if is_local(root.url) else READERS)
+    return sorted(filter(None, plans), key=lambda plan: (plan.sequence, plan.batch))
 
 
 def shard_fingerprint(plan: Plan) -> str:
@@ -112,7 +116,7 @@ def shard_fingerprint(plan: Plan) -> str:
 
 def find_plan(root: Root, batch: str) -> Plan | None:
     """None where no plan stands; one torn by a kill on a disk without links counts as none."""
-    url = join(root.shards(batch), "plan.json")
+    url = join(root.shards(batch), FILE)
     try:
         body = json.loads(read_bytes(url))
         digest = body.pop("file_digest")

@@ -7,21 +7,18 @@ import hashlib
 import heapq
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from storage.errors import ShardError
 from storage.fingerprint import canonical
+from storage.parquet import damage, opened, read
 from storage.schema import ROW_GROUP
 from storage.sources.item import SourceItem, path_order
 from storage.stems import Stems
-from storage.urls import open_read, read_bytes, redact, stat
 
 PLAN = pa.schema(
     [
@@ -35,9 +32,6 @@ PLAN = pa.schema(
     ]
 )
 """One row a picture (or tar of others) in order of path; a vanished one has no stem."""
-
-SMALL = 1 << 20
-"""Plans up to this many bytes are held in memory, so that years of nights need few open files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +136,7 @@ def known_rows(plans: Iterable[tuple[str, bool]]) -> Iterator[Known]:
     """
 
     def rows(sequence: int, url: str, ours: bool) -> Iterator[Known]:
-        for table in _groups(url, ["path", "size", "stamp", "change"]):
+        for table in read(url, ["path", "size", "stamp", "change"]):
             for path, size, stamp, change in zip(
                 *(column.to_pylist() for column in table.columns), strict=True
             ):
@@ -154,12 +148,13 @@ def known_rows(plans: Iterable[tuple[str, bool]]) -> Iterator[Known]:
 def rows_of(url: str, stem: str) -> list[PlanRow]:
     """The rows of one shard, from the row groups whose statistics say they may hold it."""
     found: list[PlanRow] = []
-    with _opened(url) as parquet:
+    with opened(url) as parquet:
         for number in range(parquet.num_row_groups):
             facts = parquet.metadata.row_group(number).column(0).statistics
             if facts is not None and facts.has_min_max and not facts.min <= stem <= facts.max:
                 continue
-            table = parquet.read_row_group(number)
+            with damage(url):
+                table = parquet.read_row_group(number)
             mine = table.filter(pc.equal(table["stem"], stem)).drop_columns(["change"])
             found += [
                 PlanRow(**row | {"captions": tuple(row["captions"])}) for row in mine.to_pylist()
@@ -169,38 +164,8 @@ def rows_of(url: str, stem: str) -> list[PlanRow]:
 
 def stems_of(url: str) -> list[str]:
     """The stems in order of their rows."""
-    tables = [table["stem"].drop_null() for table in _groups(url, ["stem"])]
+    tables = [table["stem"].drop_null() for table in read(url, ["stem"])]
     return list(dict.fromkeys(stem for stems in tables for stem in stems.to_pylist()))
-
-
-def _groups(url: str, columns: list[str]) -> Iterator[pa.Table]:
-    with _opened(url) as parquet:
-        for number in range(parquet.num_row_groups):
-            yield parquet.read_row_group(number, columns=columns)
-
-
-@contextmanager
-def _opened(url: str) -> Iterator[pq.ParquetFile]:
-    """The rows at `url`; a small file is read whole, so that it need not stay open."""
-    try:
-        facts = stat(url)
-        if facts and facts.size <= SMALL:
-            with pq.ParquetFile(
-                pa.BufferReader(read_bytes(url)), page_checksum_verification=True
-            ) as parquet:
-                yield parquet
-        else:
-            with (
-                open_read(url) as file,
-                pq.ParquetFile(file, page_checksum_verification=True) as parquet,
-            ):
-                yield parquet
-    except FileNotFoundError as error:
-        raise ShardError(f"the plan's rows {redact(url)!r} are missing") from error
-    except (pa.ArrowInvalid, OSError) as error:  # a checksum's OSError bears no errno
-        if isinstance(error, OSError) and (error.errno or type(error) is not OSError):
-            raise
-        raise ShardError(f"the plan's rows {redact(url)!r} are damaged: {error}") from error
 
 
 def _by_path(known: Iterator[Known]) -> Iterator[Known]:

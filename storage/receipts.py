@@ -6,17 +6,30 @@ clock stands in a receipt: a file of ours that changed after the receipt that na
 the store's own times, and then compared by its hash.
 """
 
+import hashlib
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
+from storage.ahead import ahead
 from storage.commit import create, remove, replace
 from storage.errors import CommitConflict, ReceiptError
 from storage.fingerprint import fingerprint, sha256_stream
-from storage.urls import Stat, join, listing, open_read, read_bytes, redact, stat
+from storage.urls import (
+    READERS,
+    Stat,
+    is_local,
+    join,
+    listing,
+    open_read,
+    read_bytes,
+    redact,
+    stat,
+)
 
 FORMAT = 1
 _NAME = re.compile(r"(?P<stem>.+?)(?:\.g(?P<generation>[1-9]\d*))?\.json")
@@ -93,6 +106,12 @@ class Recorded:
     receipt: Receipt
     changed: float
     """When the store took it, by the store's clock."""
+    name: str
+    """Of its file."""
+    size: int
+    """Bytes of its file."""
+    sha256: str
+    """Of its file."""
 
 
 def receipt_name(stem: str, generation: int = 0) -> str:
@@ -100,40 +119,60 @@ def receipt_name(stem: str, generation: int = 0) -> str:
     return f"{stem}.json" if generation == 0 else f"{stem}.g{generation}.json"
 
 
-def recorded(folder: str, stem: str, files: Mapping[str, Stat] | None = None) -> Recorded | None:
-    """The newest receipt of `stem` under `folder`; None if there is none that parses.
+def stem_of(name: str) -> tuple[str, int] | None:
+    """Stem and generation of the receipt called `name`; None for a name that is none."""
+    match = _NAME.fullmatch(name)
+    return (match["stem"], int(match["generation"] or 0)) if match else None
 
-    `files` spares a listing: it is `listing(folder)`.
+
+def recorded(folder: str, stem: str) -> Recorded | None:
+    """The newest receipt of `stem` under `folder`; None if there is none that parses."""
+    files = listing(folder, f"{stem}.")
+    return _newest(folder, _by_stem(files).get(stem, []))
+
+
+def recorded_all(folder: str, beside: str = "") -> dict[str, Recorded]:
+    """The newest receipt of every stem under `folder`, by stem, from one listing.
+
+    Those in an object store are read many at a time. `beside` names a file there that is none.
     """
-    files = listing(folder) if files is None else files
-    generations = sorted(
-        (int(match["generation"] or 0), name)
-        for name in files
-        if (match := _NAME.fullmatch(name)) and match["stem"] == stem
-    )
-    for _, name in reversed(generations):
+    files = listing(folder)
+    files.pop(beside, None)
+    by_stem = _by_stem(files)
+    newest = partial(_newest, folder)
+    found = ahead(newest, by_stem.values(), 0 if is_local(folder) else READERS)
+    return {stem: record for stem, record in zip(by_stem, found, strict=True) if record}
+
+
+def _by_stem(files: Mapping[str, Stat]) -> dict[str, list[tuple[int, str, Stat]]]:
+    """(generation, name, facts) of what may be a receipt, in the order of `files`."""
+    by_stem: dict[str, list[tuple[int, str, Stat]]] = {}
+    for name, facts in files.items():
+        if named := stem_of(name):
+            by_stem.setdefault(named[0], []).append((named[1], name, facts))
+    return by_stem
+
+
+def _newest(folder: str, generations: Iterable[tuple[int, str, Stat]]) -> Recorded | None:
+    for _, name, facts in sorted(generations, reverse=True):
         try:
-            return Recorded(read_receipt(join(folder, name)), files[name].changed)
+            data = _receipt_bytes(url := join(folder, name))
+            digest = hashlib.sha256(data).hexdigest()
+            receipt = Receipt.from_bytes(data, url)
+            return Recorded(receipt, facts.changed, name, len(data), digest)
         except ReceiptError as error:
             _log.warning("%s: counted as absent", error)
     return None
 
 
-def recorded_all(folder: str) -> dict[str, Recorded]:
-    """The newest receipt of every stem under `folder`, by stem, from one listing."""
-    files = listing(folder)
-    by_stem: dict[str, dict[str, Stat]] = {}
-    for name, facts in files.items():
-        if match := _NAME.fullmatch(name):
-            by_stem.setdefault(match["stem"], {})[name] = facts
-    found = {stem: recorded(folder, stem, names) for stem, names in by_stem.items()}
-    return {stem: record for stem, record in found.items() if record}
-
-
 def read_receipt(url: str) -> Receipt:
     """The receipt at `url`."""
+    return Receipt.from_bytes(_receipt_bytes(url), url)
+
+
+def _receipt_bytes(url: str) -> bytes:
     try:
-        return Receipt.from_bytes(read_bytes(url), url)
+        return read_bytes(url)
     except FileNotFoundError as error:
         raise ReceiptError(f"{redact(url)!r} is missing") from error
 
@@ -183,6 +222,14 @@ def unchanged(facts: FileFacts, url: str, since: float, now: Stat | None = None)
         return False
     with open_read(url) as file:
         return sha256_stream(file) == facts.sha256
+
+
+def same_inputs(named: tuple[FileFacts, ...], now: tuple[FileFacts, ...]) -> bool:
+    """Whether a receipt names what is offered; what has no hash yet is looked at afterwards."""
+    return len(named) == len(now) and all(
+        there == here if here.sha256 else there.url == here.url
+        for there, here in zip(named, now, strict=True)
+    )
 
 
 def stamp_of(facts: Stat) -> str:

@@ -1,19 +1,21 @@
 """The files that sum a run up, written when every shard is done, and only if something changed."""
 
+import hashlib
 import json
 from typing import Any
-
-import duckdb
-import pyarrow as pa
 
 from storage.captions import caption_store, caption_tables
 from storage.commit import remove, replace
 from storage.fingerprint import canonical, fingerprint
 from storage.layout import Root
 from storage.outputs import OutputStore
-from storage.schema import CAPTIONS
+from storage.quality import statistics
+from storage.quality_alarms import alarms
 from storage.settled import Settled
-from storage.urls import join, listing, read_bytes, stat
+from storage.urls import folders, join, listing, read_bytes, stat
+
+DERIVED = ("manifest.json", "stats.json", "README.md")
+"""What sums a run up, beside `_SUCCESS` that vouches for them."""
 
 
 def unseal(root: Root, settled: Settled) -> None:
@@ -28,15 +30,26 @@ def finalise(root: Root, settled: Settled) -> dict[str, Any]:
     written where nothing has changed.
     """
     store = caption_store(root, settled)
-    manifest = _manifest(store, settled)
-    stats = statistics(store)
+    manifest = manifest_of(store, settled)
     home = root.run(settled.name)
+    stats = {"run": settled.name, "scorer": settled.resolved.get("scorer", "")}
+    stats |= statistics(store)
+    previous = _previous(root, settled)
+    stats["compared_with"] = previous["run"] if previous else None
+    stats["alarms"] = alarms(stats, previous)
     _write(join(home, "manifest.json"), manifest)
     _write(join(home, "stats.json"), stats)
     _replace_if_other(join(home, "README.md"), _readme(settled, stats).encode())
     _sweep(store)
-    _write(join(home, "_SUCCESS"), {"manifest": fingerprint(manifest), "rows": stats["rows"]})
+    _replace_if_other(join(home, "_SUCCESS"), seal(root, settled, manifest, stats["rows"]))
     return stats
+
+
+def seal(root: Root, settled: Settled, manifest: dict[str, Any], rows: int) -> bytes:
+    """The content of `_SUCCESS`: it vouches for the files that sum the run up."""
+    home = root.run(settled.name)
+    digests = {name: hashlib.sha256(read_bytes(join(home, name))).hexdigest() for name in DERIVED}
+    return _pretty({"manifest": fingerprint(manifest), "rows": rows, "files": digests})
 
 
 def is_sealed(root: Root, settled: Settled) -> bool:
@@ -50,34 +63,6 @@ def read_stats(root: Root, settled: Settled) -> dict[str, Any]:
     return stats
 
 
-def statistics(store: OutputStore) -> dict[str, Any]:
-    """Counts and score quantiles of a run, streamed from its files."""
-    columns = ["status", "error_code", "clip_sim", "n_tokens", "caption_logprob"]
-    schema = pa.schema([CAPTIONS.field(column) for column in columns])
-    batches = (batch for table in caption_tables(store, columns) for batch in table.to_batches())
-    rows = pa.RecordBatchReader.from_batches(schema, batches)
-    with duckdb.connect(config={"threads": 1}) as database:
-        database.register("rows", rows)
-        database.execute("create table kept as select * from rows")
-        total, captioned = _one(
-            database, "select count(*), count(*) filter (status = 'ok') from kept"
-        )
-        failures = database.execute(
-            "select error_code, count(*) from kept where status = 'error' group by 1 order by 1"
-        ).fetchall()
-        quantiles = {
-            column: _quantiles(database, column)
-            for column in ("clip_sim", "n_tokens", "caption_logprob")
-        }
-    return {
-        "rows": total,
-        "captioned": captioned,
-        "failed": total - captioned,
-        "failures": dict(failures),
-        "quantiles": quantiles,
-    }
-
-
 def samples(root: Root, settled: Settled, count: int = 5) -> list[dict[str, Any]]:
     """Path, caption and score of a few captioned rows, spread over the run's first shard."""
     store = caption_store(root, settled)
@@ -89,23 +74,30 @@ def samples(root: Root, settled: Settled, count: int = 5) -> list[dict[str, Any]
     return []
 
 
-def _quantiles(database: duckdb.DuckDBPyConnection, column: str) -> dict[str, float] | None:
-    points = [0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99]
-    (values,) = _one(
-        database,
-        f"select quantile_cont({column}::double, {points}) from kept",  # noqa: S608 - our names
-    )
-    if values is None:
-        return None
-    return {f"p{round(point * 100)}": value for point, value in zip(points, values, strict=True)}
+def _previous(root: Root, settled: Settled) -> dict[str, Any] | None:
+    """The statistics of the run before: the one compared with last time, else the newest other."""
+    url = "{}/stats.json".format
+    names = [name for name in folders(join(root.url, "captions")) if name != settled.name]
+    written = {name: stat(url(root.run(name))) for name in names}
+    newest = sorted((there.changed, name) for name, there in written.items() if there)
+    before = _read(url(root.run(settled.name))).get("compared_with")
+    for name in [before, *(name for _, name in reversed(newest))]:
+        if name in written and "texts" in (found := _read(url(root.run(name)))):
+            return found
+    return None
 
 
-def _one(database: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:
-    row = database.execute(query).fetchone()
-    return tuple(row or ())
+def _read(url: str) -> dict[str, Any]:
+    """The JSON object at `url`, empty where there is none."""
+    try:
+        body = json.loads(read_bytes(url))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return body if isinstance(body, dict) else {}
 
 
-def _manifest(store: OutputStore, settled: Settled) -> dict[str, Any]:
+def manifest_of(store: OutputStore, settled: Settled) -> dict[str, Any]:
+    """The files of the run as its receipts name them."""
     files = [
         {
             "shard": record.receipt.shard,
@@ -132,8 +124,11 @@ def _sweep(store: OutputStore) -> None:
 
 
 def _write(url: str, body: dict[str, Any]) -> None:
-    pretty = json.dumps(json.loads(canonical(body)), indent=1, ensure_ascii=False) + "\n"
-    _replace_if_other(url, pretty.encode())
+    _replace_if_other(url, _pretty(body))
+
+
+def _pretty(body: dict[str, Any]) -> bytes:
+    return (json.dumps(json.loads(canonical(body)), indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def _replace_if_other(url: str, data: bytes) -> None:
@@ -154,4 +149,5 @@ def _readme(settled: Settled, stats: dict[str, Any]) -> str:
         f"({failures}).\n\nWritten by Nightcap with the model `{model}`; run.json holds every "
         "setting. Each row is a picture; `<batch>/*.parquet` is the data, joined to its shard by "
         "(shard, key) and to the picture's bytes by sha256.\n"
+        + "".join(f"\nAlarm `{one['alarm']}`: {one['says']}.\n" for one in stats["alarms"])
     )

@@ -29,6 +29,7 @@ ERROR_CODES = {
     "missing_member": "listed, but its bytes are not there",
     "worker_killed": "the picture ended the process that read it",
     "model_error": "the model gave no finite value",
+    "rejected": "a reviewer refused its captions",
 }
 """The closed list of what can be wrong with one picture."""
 

@@ -6,7 +6,7 @@ request later, on whatever machine, finds and keeps them.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,23 @@ class Settled:
     resolved: dict[str, Any]
     """As used."""
 
+    def to_bytes(self, *, digest: bool = True) -> bytes:
+        """The file's content; the first files had no digest of themselves."""
+        body = {
+            "format": FORMAT,
+            "fingerprint": self.fingerprint,
+            "request": self.request,
+            "resolved": self.resolved,
+        }
+        if digest:
+            body["digest"] = fingerprint(body)
+        return (json.dumps(body, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+    def is_genuine(self, data: bytes) -> bool:
+        """Whether `data` is exactly what these settings are kept as."""
+        named = self.fingerprint == fingerprint(self.resolved)
+        return named and data in (self.to_bytes(), self.to_bytes(digest=False))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettingsFile:
@@ -43,12 +60,17 @@ class SettingsFile:
 
     def find(self, request: Mapping[str, Any], name: str = "") -> Settled | None:
         """The settings that `request` was resolved to before, under `name` if one is given."""
-        names = [name] if name else folders(self.parent)
-        for candidate in names:
-            settled = self.read(candidate)
+        candidates = [self.read(name)] if name else self.kept()
+        for settled in candidates:
             if settled and settled.request == request:
                 return settled
         return None
+
+    def kept(self) -> Iterator[Settled]:
+        """The settings of every folder that has some, in order of names, read as they are asked."""
+        for name in folders(self.parent):
+            if settled := self.read(name):
+                yield settled
 
     def read(self, name: str) -> Settled | None:
         """The settings of folder `name`; None where it has none."""
@@ -96,14 +118,7 @@ class SettingsFile:
         return self._keep(settled)
 
     def _keep(self, settled: Settled) -> Settled:
-        body = {
-            "format": FORMAT,
-            "fingerprint": settled.fingerprint,
-            "request": settled.request,
-            "resolved": settled.resolved,
-        }
-        text = json.dumps(body, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-        if create(join(self.parent, settled.name, self.file), text.encode()):
+        if create(join(self.parent, settled.name, self.file), settled.to_bytes()):
             return settled
         standing = self.read(settled.name)
         if standing is None or standing.fingerprint != settled.fingerprint:

@@ -4,7 +4,6 @@ A shard is cut from a source, or is a tar of others that is adopted where it lie
 difference. Pictures are given only from a tar that proves to be the one its receipt names.
 """
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +19,7 @@ from storage.layout import Root, ShardName
 from storage.made import made, receipts_of
 from storage.parquet import read
 from storage.plan_file import Plan, shard_fingerprint
-from storage.receipts import FileFacts, Receipt, Recorded, receipt_name, recorded, stamp_of
+from storage.receipts import FileFacts, Receipt, Recorded, recorded, stamp_of
 from storage.shard_commit import ShardCommit
 from storage.sources import Source
 from storage.tar_reader import MAX_BYTES, TarReader, TarSample
@@ -116,20 +115,36 @@ class ShardStore:
 
     def receipt_input(self, shard: ShardName) -> tuple[FileFacts, ...]:
         """What a later stage names as its inputs; ShardError if the shard is not made."""
-        return self.inputs_from(self._receipt(shard))
+        return self.inputs_from(self._recorded(shard))
 
-    def inputs_from(self, receipt: Receipt) -> tuple[FileFacts, ...]:
+    def inputs_from(self, record: Recorded) -> tuple[FileFacts, ...]:
         """Facts of tar, index and the receipt itself."""
-        data = receipt.to_bytes()
-        shard = ShardName.parse(receipt.shard)
-        name = receipt_name(shard.stem, receipt.generation)
-        url = self.root.relative(join(self.root.shards(shard.batch), name))
-        own = FileFacts(url=url, size=len(data), sha256=hashlib.sha256(data).hexdigest())
+        receipt = record.receipt
+        folder = self.root.shards(ShardName.parse(receipt.shard).batch)
+        url = self.root.relative(join(folder, record.name))
+        own = FileFacts(url=url, size=record.size, sha256=record.sha256)
         return (*receipt.inputs, *receipt.files, own)
 
     def index(self, shard: ShardName) -> Iterator[pa.Table]:
         """The index, a row group at a time; ShardError if it is not the one committed."""
-        facts = self._receipt(shard).files[-1]
+        yield from self._index(self._recorded(shard).receipt)
+
+    def samples(self, shard: ShardName) -> Iterator[Sample]:
+        """A sample for every row of the index, in order; memory holds one picture.
+
+        The tar's hash is known at its end: TarError then says that nothing given may be used.
+        """
+        receipt = self._recorded(shard).receipt
+        facts = tar_of(receipt)
+        url = self.root.absolute(facts.url)
+        if _there(url).size != facts.size:
+            raise TarError(f"{redact(url)!r} has not the size that its receipt names")
+        with open_read(url) as file:
+            reader = TarReader(file, redact(url), sha256=facts.sha256, max_bytes=self.max_bytes)
+            yield from _joined(self._index(receipt), iter(reader), str(shard))
+
+    def _index(self, receipt: Receipt) -> Iterator[pa.Table]:
+        facts = receipt.files[-1]
         url = self.root.absolute(facts.url)
         _there(url)
         with open_read(url) as file:
@@ -137,27 +152,14 @@ class ShardStore:
                 raise ShardError(f"{redact(url)!r} is not the index that its receipt names")
         yield from read(url)
 
-    def samples(self, shard: ShardName) -> Iterator[Sample]:
-        """A sample for every row of the index, in order; memory holds one picture.
-
-        The tar's hash is known at its end: TarError then says that nothing given may be used.
-        """
-        facts = _tar_of(self._receipt(shard))
-        url = self.root.absolute(facts.url)
-        if _there(url).size != facts.size:
-            raise TarError(f"{redact(url)!r} has not the size that its receipt names")
-        with open_read(url) as file:
-            reader = TarReader(file, redact(url), sha256=facts.sha256, max_bytes=self.max_bytes)
-            yield from _joined(self.index(shard), iter(reader), str(shard))
-
     def _place(self, plan: Plan, stem: str) -> ShardCommit:
         return ShardCommit(self.root, plan.shard(stem), shard_fingerprint(plan))
 
-    def _receipt(self, shard: ShardName) -> Receipt:
-        receipt = self.receipt(shard)
-        if receipt is None:
+    def _recorded(self, shard: ShardName) -> Recorded:
+        record = recorded(self.root.shards(shard.batch), shard.stem)
+        if record is None:
             raise ShardError(f"shard {shard} is not made yet")
-        return receipt
+        return record
 
 
 def _joined(index: Iterator[pa.Table], tar: Iterator[TarSample], shard: str) -> Iterator[Sample]:
@@ -175,7 +177,7 @@ def _joined(index: Iterator[pa.Table], tar: Iterator[TarSample], shard: str) -> 
         raise TarError(f"shard {shard}: the index has no row for {held.key!r}")
 
 
-def _tar_of(receipt: Receipt) -> FileFacts:
+def tar_of(receipt: Receipt) -> FileFacts:
     """The tar itself: ours comes first of the files, one of others first of the inputs."""
     return receipt.inputs[0] if receipt.inputs else receipt.files[0]
 

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from storage.embedded import Offered, ShardRows
-from storage.embeddings import embedding_settings, embedding_table
+from storage.embeddings import embedding_settings, with_embeddings
 from storage.errors import ShardError
 from storage.fingerprint import sha256_stream
 from storage.layout import Root, ShardName, safe_name
@@ -119,7 +120,7 @@ class _StoredRows:
             for index in StoredMetadata(self.pair.metadata).tables():
                 image_NC = header.take(file, index.num_rows)
                 self._check_lengths(header, lengths(image_NC))
-                yield index, embedding_table(_seen(index, image_NC), image_NC, schema)
+                yield index, with_embeddings(_seen(index, image_NC), image_NC, schema)
         digests = file.sha256, _sha256(self.pair.metadata)
         if not still_the_same(self.pair):
             raise ShardError(f"{shown!r} or its metadata changed while it was read")
@@ -147,17 +148,19 @@ class _StoredRows:
             )
 
 
-def _seen(index: pa.Table, image_NC: npt.NDArray[np.float32]) -> list[dict[str, Any]]:
+def _seen(index: pa.Table, image_NC: npt.NDArray[np.float32]) -> pa.Table:
     """The embeddings' own columns; what cannot be read as an embedding becomes an error."""
-    rows: list[dict[str, Any]] = [
-        row | {"phash": None} for row in index.select(_COPIED).to_pylist()
-    ]
-    for at in np.flatnonzero(~np.isfinite(image_NC).all(axis=1) | ~image_NC.any(axis=1)):
-        if rows[at]["status"] == "ok":
-            what = "is all zeros" if np.isfinite(image_NC[at]).all() else "is not finite"
-            rows[at] |= {"status": "error", "error_code": "model_error"}
-            rows[at]["error_detail"] = f"the stored embedding {what}"
-    return rows
+    finite_N = np.isfinite(image_NC).all(axis=1)
+    fine = np.asarray(pc.equal(index["status"], "ok"))
+    bad = pa.array(fine & ~(finite_N & image_NC.any(axis=1)))
+    what = np.where(finite_N, "is all zeros", "is not finite")
+    detail = pc.binary_join_element_wise("the stored embedding ", pa.array(what, pa.string()), "")
+    told = {"status": "error", "error_code": "model_error", "error_detail": detail}
+    columns = {name: index[name] for name in _COPIED}
+    columns |= {name: pc.if_else(bad, value, columns[name]) for name, value in told.items()}
+    columns["phash"] = pa.nulls(len(index), pa.uint64())
+    names = [column.name for column in embeddings_schema(1, "float32")][:-1]
+    return pa.table({name: columns[name] for name in names})
 
 
 def _inputs(root: Root, pair: StoredPair, digests: tuple[str, str]) -> tuple[FileFacts, ...]:

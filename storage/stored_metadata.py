@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from storage.errors import ShardError
-from storage.parquet import read_batches, read_schema, rows_to_table
+from storage.parquet import fitting, read_batches, read_schema
 from storage.schema import INDEX
 from storage.sources.item import clean_captions
 from storage.urls import redact
@@ -41,16 +41,16 @@ class StoredMetadata:
         first = 0
         for table in read_batches(self._url, self._columns):
             keys = self._keys(table, first).to_pylist()
-            rows = []
-            for key, told in zip(keys, table.to_pylist(), strict=True):
-                row = _index_row(key, told)
-                if key in repeated:
-                    seen[key] += 1
-                    if seen[key] > 1:
-                        row |= _duplicate(key, seen[key], numbered)
-                rows.append(row)
-            first += len(rows)
-            yield rows_to_table(rows, INDEX)
+            columns = _index_columns(keys, table)
+            for at in [at for at, key in enumerate(keys) if key in repeated] if repeated else ():
+                seen[key := keys[at]] += 1
+                if seen[key] > 1:
+                    for name, value in _duplicate(key, seen[key], numbered).items():
+                        columns[name][at] = value
+            first += len(keys)
+            with fitting():
+                made = pa.table(columns, schema=INDEX)
+            yield made
 
     def _repeated(self) -> tuple[set[str], set[str]]:
         """Keys that stand more than once, and those that look like `key#2` themselves."""
@@ -69,7 +69,7 @@ class StoredMetadata:
     def _keys(self, table: pa.Table, first: int) -> pa.ChunkedArray:
         """The key column, else the path, else the row's number, as text."""
         rows = range(first, first + table.num_rows)
-        numbers = pa.chunked_array([pa.array(map(str, rows), pa.string())])
+        numbers = pa.chunked_array([pa.array(list(map(str, rows)), pa.string())])
         if not self._key:
             return numbers
         try:
@@ -82,24 +82,37 @@ class StoredMetadata:
         return pc.coalesce(pc.if_else(blank, pa.scalar(None, pa.string()), keys), numbers)
 
 
-def _index_row(key: str, told: dict[str, Any]) -> dict[str, Any]:
-    url, path, sha256 = (_text(told.get(name)) for name in ("url", "image_path", "sha256"))
-    said = told.get("caption")
-    texts = said if isinstance(said, list) else [said]
-    return {
-        "key": key,
-        "path": path,
-        "url": redact(url) if url else None,
-        "sha256": sha256 if sha256 and _SHA256.fullmatch(sha256) else None,
-        "n_bytes": None,
-        "width": _pixels(told.get("width")) or _pixels(told.get("original_width")),
-        "height": _pixels(told.get("height")) or _pixels(told.get("original_height")),
-        "format": None,
-        "captions": list(clean_captions([text for text in texts if isinstance(text, str)])),
-        "status": "ok",
-        "error_code": "",
-        "error_detail": None,
+def _index_columns(keys: list[str], told: pa.Table) -> dict[str, list[Any]]:
+    """The values of each column of the index; None where nothing can be used."""
+    nothing: list[Any] = [None] * len(keys)
+    said = {name: told[name].to_pylist() for name in told.column_names}
+    texts = {
+        name: list(map(_text, said.get(name, nothing))) for name in ("url", "image_path", "sha256")
     }
+    hashes = (one if one and _SHA256.fullmatch(one) else None for one in texts["sha256"])
+    return {
+        "key": list(keys),
+        "path": texts["image_path"],
+        "url": [redact(url) if url else None for url in texts["url"]],
+        "sha256": list(hashes),
+        "n_bytes": nothing,
+        "width": _sizes(said.get("width", nothing), said.get("original_width", nothing)),
+        "height": _sizes(said.get("height", nothing), said.get("original_height", nothing)),
+        "format": nothing,
+        "captions": list(map(_captions, said.get("caption", nothing))),
+        "status": ["ok"] * len(keys),
+        "error_code": [""] * len(keys),
+        "error_detail": list(nothing),
+    }
+
+
+def _sizes(first: list[Any], second: list[Any]) -> list[int | None]:
+    return [_pixels(one) or _pixels(other) for one, other in zip(first, second, strict=True)]
+
+
+def _captions(said: object) -> list[str]:
+    texts = said if isinstance(said, list) else [said]
+    return list(clean_captions([text for text in texts if isinstance(text, str)]))
 
 
 def _duplicate(key: str, turn: int, taken: set[str]) -> dict[str, Any]:

@@ -25,6 +25,8 @@ MAX_TEXT = 1 << 24
 CAPTIONS = (".txt", ".caption", ".text")
 _KEY = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)", re.DOTALL)
 """webdataset's rule: the key ends at the first dot of the last component."""
+_USUAL = re.compile(r"((?!__)[A-Za-z0-9_-]{1,128})\.([A-Za-z0-9.]{1,64})")
+"""Most names: key and endings of one that needs no further look."""
 _META = re.compile(r"__[^/]*__($|/)")
 
 
@@ -88,19 +90,26 @@ class TarReader:
         current, held = "", None
         for info in self._stream.members():
             self.members += 1
-            if odd := _odd(info):
-                self.skipped[odd] += 1
-            elif why := _unsafe(info.name):
-                self._refuse(info, why)
-            else:
-                key, endings = _split(info.name)
-                if held is None or key != current:
-                    yield from self._finished(held)
-                    current, held = key, self._begin(key)
-                self._add(held, info, endings.lower())
+            if not (usual := _usual(info)) and not self._fit(info):
+                continue
+            key, endings = usual or split_name(info.name)
+            if held is None or key != current:
+                yield from self._finished(held)
+                current, held = key, self._begin(key)
+            self._add(held, info, endings.lower())
         yield from self._finished(held)
         if self._expected and self.sha256 != self._expected:
             raise TarError(f"{self._name!r} is not the file that its receipt names")
+
+    def _fit(self, info: tarfile.TarInfo) -> bool:
+        """Whether a member can be part of a sample; one that cannot is counted or set aside."""
+        if odd := _odd(info):
+            self.skipped[odd] += 1
+        elif why := _unsafe(info.name):
+            self._refuse(info, why)
+        else:
+            return True
+        return False
 
     def _finished(self, sample: TarSample | None) -> Iterator[TarSample]:
         """`sample`, then what was set aside while it was open."""
@@ -151,7 +160,10 @@ class TarReader:
 
     def _add_picture(self, sample: TarSample, info: tarfile.TarInfo, ext: str) -> None:
         if sample.size is not None:
-            key, problem = _split(info.name)[0], ("duplicate_key", "its key has a picture already")
+            key, problem = (
+                split_name(info.name)[0],
+                ("duplicate_key", "its key has a picture already"),
+            )
             again = TarSample(self._unique(key), info.name, ext, info.size, problem=problem)
             self._waiting.append(again)
             return
@@ -178,6 +190,14 @@ class TarReader:
         self.companions += 1
 
 
+def _usual(info: tarfile.TarInfo) -> tuple[str, str] | None:
+    """Key and endings of a plain file with a plain name, None where more has to be asked."""
+    if info.type != tarfile.REGTYPE or info.sparse is not None:
+        return None
+    match = _USUAL.fullmatch(info.name)
+    return (match[1], match[2]) if match else None
+
+
 def _odd(info: tarfile.TarInfo) -> str:
     """Why a member can be in no sample; empty if it can."""
     reasons = {
@@ -202,7 +222,8 @@ def _unsafe(name: str) -> str:
     return next((why for why, true in reasons.items() if true), "")
 
 
-def _split(name: str) -> tuple[str, str]:
+def split_name(name: str) -> tuple[str, str]:
+    """Key and endings of a member, by the rule of webdataset."""
     match = _KEY.fullmatch(name)
     return (match[1], match[2]) if match else (name, "")
 

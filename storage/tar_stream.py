@@ -15,7 +15,7 @@ BLOCK = 512
 HEADER_LIMIT = 1 << 24
 """Bytes a header may take; long names need a few hundred."""
 _PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
-_ODD = (ValueError, KeyError, IndexError, OverflowError, RecursionError)
+ODD = (ValueError, KeyError, IndexError, OverflowError, RecursionError)
 """What tarfile lets through on headers made to hurt."""
 
 
@@ -51,16 +51,16 @@ class TarStream:
                     raise self._bad(f"member {info.name!r} claims {info.size} bytes")
                 yield info
             self._check_end()
-        except (tarfile.TarError, *_ODD) as error:
+        except (tarfile.TarError, *ODD) as error:
             raise self._bad(str(error) or "its headers make no sense") from error
 
     def read(self, info: tarfile.TarInfo) -> bytes:
         """The bytes of the member that `members` gave last."""
         self._forward.seek(info.offset_data)
-        data = self._forward.take(info.size)
+        data = self._forward.take(info.size + -info.size % BLOCK)  # what fills the last block too
         if len(data) < info.size:
             raise self._bad(f"it ends inside member {info.name!r}")
-        return data
+        return data[: info.size]
 
     def _check_end(self) -> None:
         last = self._forward.last
@@ -113,15 +113,18 @@ class _Forward:
 
     def take(self, size: int) -> bytes:
         """`size` bytes, fewer only at the end of the file."""
-        parts: list[bytes] = []
-        while size > 0 and (part := self._file.read(size)):
-            self.digest.update(part)
-            parts.append(part)
-            size -= len(part)
-        data = b"".join(parts)
+        data = self._file.read(size) if size > 0 else b""
+        if 0 < len(data) < size:  # a store may give less than was asked for
+            data = b"".join([data, *self._more(size - len(data))])
+        self.digest.update(data)
         self.position += len(data)
         self.head = self.head or data[:BLOCK]
         return data
+
+    def _more(self, size: int) -> Iterator[bytes]:
+        while size > 0 and (part := self._file.read(size)):
+            yield part
+            size -= len(part)
 
 
 def check_head(head: bytes) -> str:

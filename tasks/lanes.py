@@ -23,11 +23,23 @@ from typing import Any, Self
 
 from tasks.progress import Tick, report_to, show
 
+STARTS_WITHIN = 300.0
+"""Seconds that a process may take until its unit of work can begin."""
+
 _current: list["Lanes"] = []
 
 
 class LaneLost(OSError):
     """The process that did the work died or was ended for taking too long; try again."""
+
+    code = "worker_killed"
+    """What a picture's row says if the picture alone is the cause."""
+
+
+class LaneTimeout(LaneLost):
+    """The process took longer than it may and was ended."""
+
+    code = "timeout"
 
 
 class Lanes:
@@ -40,6 +52,9 @@ class Lanes:
         """`timeout` in seconds bounds one unit of work."""
         self.count = count
         self.timeout = timeout
+        self.work_seconds = 0.0
+        """Spent inside units so far, by all lanes together; those that failed are not in it."""
+        self._adding = threading.Lock()
         self._context = multiprocessing.get_context("spawn")
         self._ticks: SimpleQueue[Tick | None] = self._context.SimpleQueue()
         self._free: queue.Queue[_Lane] = queue.Queue()
@@ -64,8 +79,14 @@ class Lanes:
 
         `unit` is `module:function`, imported where it runs: this process never loads a model.
         """
+        result, seconds = self._timed(unit, args)
+        with self._adding:
+            self.work_seconds += seconds
+        return result
+
+    def _timed(self, unit: str, args: tuple[Any, ...]) -> tuple[Any, float]:
         if not self.count:
-            return run_unit(unit, *args)
+            return timed_unit(unit, *args)
         lane = self._free.get()
         try:
             return lane.result(unit, args, self.timeout)
@@ -82,6 +103,11 @@ def in_lane(unit: str, *args: Any) -> Any:
     return _current[-1].call(unit, *args) if _current else run_unit(unit, *args)
 
 
+def work_seconds() -> float:
+    """Seconds that the lanes that are open have spent inside units; 0 if none are open."""
+    return _current[-1].work_seconds if _current else 0.0
+
+
 @contextmanager
 def open_lanes(count: int, timeout: float) -> Iterator[Lanes]:
     """The lanes that are open already, or else new ones for the length of the block."""
@@ -94,8 +120,16 @@ def open_lanes(count: int, timeout: float) -> Iterator[Lanes]:
 
 def run_unit(unit: str, *args: Any) -> Any:
     """Import `module:function` and call it."""
+    return timed_unit(unit, *args)[0]
+
+
+def timed_unit(unit: str, *args: Any) -> tuple[Any, float]:
+    """As `run_unit`, and the seconds that the function itself took."""
     module, _, function = unit.partition(":")
-    return getattr(import_module(module), function)(*args)
+    work = getattr(import_module(module), function)
+    began = time.perf_counter()
+    result = work(*args)
+    return result, time.perf_counter() - began
 
 
 class _Lane:
@@ -109,11 +143,15 @@ class _Lane:
         self._ticks = ticks
         self._pool: ProcessPoolExecutor | None = None
 
-    def result(self, unit: str, args: tuple[Any, ...], timeout: float) -> Any:
-        self._pool = self._pool or self._start()
-        future: Future[Any] = self._pool.submit(run_unit, unit, *args)
+    def result(self, unit: str, args: tuple[Any, ...], timeout: float) -> tuple[Any, float]:
+        future: Future[Any] = Future()
         try:
-            return future.result(timeout)
+            if self._pool is None:
+                self._pool = self._start()
+                future = self._pool.submit(_ready, unit)
+                future.result(max(timeout, STARTS_WITHIN))
+            future = self._pool.submit(timed_unit, unit, *args)
+            result: tuple[Any, float] = future.result(timeout)
         except BrokenProcessPool as error:
             self.stop()
             raise LaneLost(f"the worker process died during {unit}") from error
@@ -121,7 +159,8 @@ class _Lane:
             if future.done():
                 raise  # the unit's own
             self.stop()
-            raise LaneLost(f"{unit} took more than {timeout:g} s and was ended") from error
+            raise LaneTimeout(f"{unit} took more than {timeout:g} s and was ended") from error
+        return result
 
     def stop(self) -> None:
         if self._pool is None:
@@ -136,6 +175,11 @@ class _Lane:
         return ProcessPoolExecutor(
             1, self._context, initializer=_begin, initargs=(self._number, self._ticks)
         )
+
+
+def _ready(unit: str) -> None:
+    """Import what the unit needs, which is no part of its time."""
+    import_module(unit.partition(":")[0])
 
 
 def _begin(number: int, ticks: "SimpleQueue[Tick | None]") -> None:

@@ -1,6 +1,11 @@
 """What a user may choose about a stage, as small frozen values that a flow takes as parameters."""
 
 from dataclasses import dataclass
+from importlib.util import find_spec
+
+from storage.errors import ConfigurationError
+
+ENGINES = ("local", "dask", "ray")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -10,7 +15,8 @@ class ComputeOptions:
     device: str = "auto"
     """auto, cpu, cuda or mps."""
     dtype: str = "auto"
-    """auto, float32, bfloat16 or float16: auto is float32 on a CPU, half precision on a GPU."""
+    """auto, float32, bfloat16, float16, or int8 for captions; auto is half precision on a GPU,
+    and on a CPU made for bfloat16 if the model is wide enough to gain, else float32."""
     batch_size: int | None = None
     """Pictures computed together; raise it on a large GPU."""
     threads: int | None = None
@@ -63,6 +69,11 @@ class CaptionOptions:
     decode: DecodeOptions = DecodeOptions()
     score: bool | None = None
     """Score captions against their pictures: None if the text tower is at hand, True insists."""
+    rerank: str = ""
+    """Encoder that scores captions and chooses the best; empty is the one that the model reads,
+    which then grades its own input. Pictures have to be embedded with it."""
+    keep: int | None = None
+    """Candidates kept for each image, best first; None keeps all."""
     embeddings: str = ""
     """A folder of embeddings in clip-retrieval's layout to caption; empty is the root's own."""
     embedding_scale: float | None = None
@@ -105,3 +116,31 @@ class LaneOptions:
     """Seconds one shard may take before its lane is ended and the shard tried again."""
     max_failed_shards: int = 0
     """More failed shards than this fail the flow; fewer end it CompletedWithFailures."""
+    engine: str = "local"
+    """local, dask or ray: a cluster of `lanes` processes on this machine; `dask@tcp://HOST:8786`
+    or `ray@auto` joins one that is there."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in ENGINES or (self.address and self.kind == "local"):
+            raise ConfigurationError(
+                f"--engine {self.engine!r} is none: give local, dask or ray, "
+                "or a cluster's address as in dask@tcp://HOST:8786"
+            )
+
+    @property
+    def kind(self) -> str:
+        """local, dask or ray."""
+        return self.engine.partition("@")[0]
+
+    @property
+    def address(self) -> str:
+        """Of the cluster to join, empty for one of our own."""
+        return self.engine.partition("@")[2]
+
+
+def required(kind: str) -> None:
+    """ConfigurationError if what the engine `kind` needs is not installed."""
+    if kind != "local" and find_spec(f"prefect_{kind}") is None:
+        raise ConfigurationError(
+            f"--engine {kind} needs the extra {kind!r}: pip install 'nightcap[{kind}]'"
+        )

@@ -21,6 +21,7 @@ from storage.stored import find_stored, look_of, register_stored
 from storage.stored_folder import StoredFolder, StoredLook
 from tasks.options import CaptionOptions, EmbedOptions, TrainOptions
 from tasks.outstanding import unembedded
+from tasks.reranking import rerank_embedding, with_scorer
 from tasks.settings.common import locate_model, model_encoder
 from tasks.settings.embed import find_embeddings
 from tasks.settings.train import learnt_embeddings
@@ -35,12 +36,14 @@ def find_caption_space(
 
     ConfigurationError if the model cannot read those of others.
     """
+    rerank_embedding(options)
     if options.embeddings:
         given = _given(root, options)
         return given.space and _read_as(given.space, given.wanted)
     if options.embedding_scale is not None:
         raise ConfigurationError("--embedding-scale is for stored ones: give --embeddings too")
-    return find_embeddings(root, embeddings)
+    made = find_embeddings(root, embeddings)
+    return made and with_scorer(root, options, made)
 
 
 def caption_space(root: Root, options: CaptionOptions, embeddings: EmbedOptions) -> Settled:
@@ -48,6 +51,7 @@ def caption_space(root: Root, options: CaptionOptions, embeddings: EmbedOptions)
 
     ConfigurationError if there are none or the model cannot read them.
     """
+    rerank_embedding(options)
     if options.embeddings:
         given = _given(root, options)
         _warn(given.folder, given.wanted.name)
@@ -55,9 +59,11 @@ def caption_space(root: Root, options: CaptionOptions, embeddings: EmbedOptions)
         return _read_as(space, given.wanted)
     made = find_caption_space(root, options, embeddings)
     if made is None:
+        scored = rerank_embedding(options)
+        missing = scored if scored and find_embeddings(root, embeddings) else embeddings
         raise ConfigurationError(
-            f"nothing under {root.url!r} is embedded with {embeddings.encoder!r}: "
-            f"run nightcap embed {_flags(embeddings)} first"
+            f"nothing under {root.url!r} is embedded with {missing.encoder!r}: "
+            f"run nightcap embed {_flags(missing)} first"
         )
     return made
 

@@ -1,6 +1,7 @@
 """Units of work for tests of lanes: they return, fail, die, hang or tell their process."""
 
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -23,6 +24,16 @@ def die_once(mark: str) -> str:
         Path(mark).touch()
         os._exit(137)
     return "alive"
+
+
+def pick(start: int, stop: int, killers: tuple[int, ...], hangers: tuple[int, ...]) -> int:
+    """Work on numbers of which some end the process and some never end."""
+    for number in range(start, stop):
+        if number in killers:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if number in hangers:
+            time.sleep(600)
+    return stop - start
 
 
 def hang() -> None:

@@ -15,12 +15,17 @@ from collections_of_pictures import draw_sizes
 from foreign_checkpoints import language_folder, stand_ins
 
 REPOSITORY = Path(__file__).parent.parent
+SEVERAL = [
+    *("docs/embeddings.md", "docs/exporting.md", "docs/importing.md", "docs/keeping.md"),
+    *("docs/nightly.md", "docs/quality.md", "docs/recipes.md", "docs/report.md"),
+    "docs/reviewing.md",
+]
 PAGES = [
     *("README.md", "docs/captioning.md", "docs/reading.md", "docs/training.md"),
-    "docs/decoding.md",
+    *("docs/decoding.md", "docs/curating.md", "docs/performance.md"),
     *(
         pytest.param(page, marks=pytest.mark.slow)  # many commands, each a process of its own
-        for page in ("docs/embeddings.md", "docs/importing.md", "docs/recipes.md")
+        for page in SEVERAL
     ),
 ]
 STAND_INS = {
@@ -30,7 +35,7 @@ STAND_INS = {
 """Encoders whose weights no test may fetch, and who stands in for them."""
 TOY = ["--encoder", "nano", "--lm", "nano", "--steps", "4", "--set", "max_caption_tokens=20"]
 """What makes a published recipe short enough for a test, and free of downloads."""
-FENCE = re.compile(r"^```(sh|python)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+FENCE = re.compile(r"^```(sh|python|yaml)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 NIGHTCAP = [sys.executable, "-W", "ignore", "-c", "from flows.cli import main; main()"]
 
 
@@ -121,6 +126,8 @@ def test_what_a_page_shows_works(page: str, desk: Path) -> None:
     for language, block in shown:
         if language == "python":
             run([sys.executable, "-W", "ignore", "-c", block], desk)
+        elif language == "yaml":  # its first line is its name
+            (desk / block.splitlines()[0].removeprefix("# ")).write_text(block)
         else:
             for command in words(block):
                 run([*NIGHTCAP, *rehearsed(command)[1:]], desk)

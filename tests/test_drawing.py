@@ -13,7 +13,7 @@ from captioner.captions import Caption
 from captioner.choosing import draw
 from captioner.configs import Wording
 from captioner.decoding import Beam, Decoding, Generated, Greedy, Sample
-from captioner.generation import sample_seed
+from captioner.lines import sample_seed
 from captioner.model import CaptionModel
 from captioner.wording import caption_of
 

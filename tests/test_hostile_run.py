@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from collections_of_pictures import draw_sizes
 from hostile import hostile_files
+from hostile_more import more_hostile_files
 from test_run import run
 
 from storage import open_captions
@@ -14,8 +15,8 @@ from storage import open_captions
 def test_every_hostile_file_is_a_row_with_its_code_and_costs_no_good_one(tmp_path: Path) -> None:
     pictures = tmp_path / "pictures"
     truths = draw_sizes(pictures, 20)
-    hostile = hostile_files(pictures / "hostile")
-    assert len(hostile) >= 30
+    hostile = hostile_files(pictures / "hostile") + more_hostile_files(pictures / "more")
+    assert sum(bool(one.code) for one in hostile) >= 40
     summary = run(pictures, str(tmp_path / "root"))
     rows = open_captions(str(tmp_path / "root"), summary.run).read_all().to_pylist()
     found = {row["path"]: row for row in rows}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from storage.errors import ShardError
-from tasks.lanes import LaneLost, Lanes, in_lane, open_lanes
+from tasks.lanes import LaneLost, Lanes, in_lane, open_lanes, work_seconds
 from tasks.progress import Tick, listened
 
 UNIT = "lane_units:"
@@ -86,3 +86,18 @@ def test_a_task_is_tried_again_for_a_lost_lane_and_not_for_a_bad_shard() -> None
     assert not transient(None, None, State(ShardError("damaged")))
     assert not transient(None, None, State(FileNotFoundError("not there")))
     assert not transient(None, None, State(MemoryError()))
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_seconds_inside_units_are_summed_up(count: int) -> None:
+    """What is left of a stage's own seconds is orchestration: a lane's start is not work."""
+    assert work_seconds() == 0
+    with Lanes(count) as lanes:
+        for _ in range(2):
+            in_lane(UNIT + "whoami", 0.2)
+        assert work_seconds() == lanes.work_seconds
+        assert 0.4 <= lanes.work_seconds < 0.6
+        with pytest.raises(ShardError):
+            in_lane(UNIT + "fail", "cut short")
+        assert lanes.work_seconds < 0.6
+    assert work_seconds() == 0

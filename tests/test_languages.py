@@ -22,8 +22,8 @@ from captioner.configs import EncoderSpec, MapperConfig, ModelConfig, Opening
 from captioner.decoding import Beam, Decoding, Greedy, Sample
 from captioner.errors import ModelError
 from captioner.folder_encoder import START
-from captioner.generation import sample_seed
 from captioner.language import _AUTO, LanguageModel
+from captioner.lines import sample_seed
 from captioner.model import CaptionModel, load_model
 
 TOKENIZER = tiny_tokenizer()

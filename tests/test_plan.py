@@ -6,14 +6,13 @@ from pathlib import Path
 import fsspec
 import pyarrow.parquet as pq
 import pytest
+from planning import plan_batch
 
 from storage.errors import ConfigurationError, ShardError
 from storage.layout import Root, open_root
 from storage.plan import (
     Plan,
     ShardOptions,
-    known_shards,
-    plan_batch,
     plan_new,
     read_plan,
     read_plans,
@@ -88,11 +87,7 @@ def test_a_plan_freezes_the_listing_in_shards(pictures: Collection) -> None:
     assert plan.counts == {"new": 5, "changed": 0, "vanished": 0}
     assert plan.passed_over == {".doc": 1}
     assert read_plan(pictures.root, "0000") == plan
-    assert [str(shard) for shard in known_shards(pictures.root)] == [
-        "0000/00000",
-        "0000/00001",
-        "0000/00002",
-    ]
+    assert plan.shards() == ["00000", "00001", "00002"]
 
 
 def test_an_unfinished_plan_is_resumed_and_not_listed_again(pictures: Collection) -> None:

@@ -5,10 +5,11 @@ import time
 from dataclasses import replace as changed
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from storage.commit import create, replace
-from storage.errors import CommitConflict, ReceiptError
+from storage.errors import CommitConflict, ReceiptError, StoreUnavailable
 from storage.receipts import (
     FileFacts,
     Receipt,
@@ -227,3 +228,67 @@ def test_a_look_already_taken_is_not_taken_again(tmp_path: Path) -> None:
     assert now is not None
     path.unlink()
     assert unchanged(ours(b"0123456789"), str(path), since=now.changed, now=now)
+
+
+# Ten thousand at once
+
+
+def test_receipts_of_many_shards_come_in_order_and_one_that_is_spoilt_is_told(
+    root_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Many are read at a time from an object store: no answer may be taken for another's."""
+    count = 150
+    for number in range(count):
+        receipt = changed(RECEIPT, shard=f"0000/{number:05}", rows=number)
+        replace(join(root_url, f"{number:05}.json"), receipt.to_bytes())
+    replace(join(root_url, "00070.json"), b"{")
+    replace(join(root_url, "00071.g1.json"), b"{")
+    found = recorded_all(root_url)
+    expected = [number for number in range(count) if number != 70]
+    assert list(found) == [f"{number:05}" for number in expected]
+    assert [record.receipt.rows for record in found.values()] == expected
+    assert all(recorded(root_url, stem) == record for stem, record in list(found.items())[::29])
+    told = [message.partition("'")[2].partition("'")[0] for message in caplog.messages]
+    assert sorted(told) == [join(root_url, "00070.json"), join(root_url, "00071.g1.json")]
+
+
+def test_a_receipt_tells_the_file_it_was_read_from(root_url: str) -> None:
+    """What comes after names that file, as it lies."""
+    spaced = RECEIPT.to_bytes() + b"\n"
+    replace(join(root_url, "00017.json"), spaced)
+    found = recorded(root_url, "00017")
+    assert found is not None
+    assert (found.name, found.size) == ("00017.json", len(spaced))
+    assert found.sha256 == hashlib.sha256(spaced).hexdigest()
+
+
+def test_a_receipt_that_cannot_be_read_fails_the_whole_reading(tmp_path: Path) -> None:
+    """Not as absent: its work would be done again."""
+    for number in range(5):
+        commit_receipt(str(tmp_path), f"{number}", RECEIPT)
+    (tmp_path / "3.json").unlink()
+    (tmp_path / "3.json").symlink_to("/proc/self/mem")  # opens, and reads with EIO
+    with pytest.raises(StoreUnavailable, match="could not read"):
+        recorded_all(str(tmp_path))
+
+
+def test_a_store_that_cannot_be_listed_is_worth_a_retry(
+    s3_root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit_receipt(s3_root, "00017", RECEIPT)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    fsspec.filesystem("s3").clear_instance_cache()
+    for look in (recorded_all, lambda folder: recorded(folder, "00017")):
+        with pytest.raises(StoreUnavailable, match="could not list"):
+            look(s3_root)
+    fsspec.filesystem("s3").clear_instance_cache()
+
+
+def test_receipts_in_a_store_that_is_far_away_are_read_at_the_same_time(s3_root: str) -> None:
+    folder, count = join(s3_root, "far-away"), 60
+    for number in range(count):
+        replace(join(folder, f"{number}.json"), RECEIPT.to_bytes())
+    began = time.perf_counter()
+    assert len(recorded_all(folder)) == count
+    assert time.perf_counter() - began < 0.1 * count / 2

@@ -1,15 +1,21 @@
 """The nightly flow on real files, with the weightless `size` model: every row in its place."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pyarrow as pa
 import pytest
 from collections_of_pictures import draw_sizes, snapshot
 
 from storage import open_captions
+from storage.edits_apply import apply_edits
+from storage.errors import ConfigurationError
+from storage.exclusive import check_exclusive
 from storage.plan import ShardOptions
+from storage.review import open_review
 from tasks.ingest import IngestOptions
 from tasks.lanes import Lanes
 from tasks.options import CaptionOptions, ComputeOptions, DecodeOptions, LaneOptions
@@ -102,6 +108,24 @@ def test_a_second_run_writes_nothing(tmp_path: Path) -> None:
     assert [stage.rows for stage in summary.stages] == [0, 0, 0]
 
 
+def test_a_run_after_applied_edits_keeps_them_and_finds_nothing_to_do(tmp_path: Path) -> None:
+    """A generation names the inputs of the one before, so no stage takes its shard for stale."""
+    draw_sizes(tmp_path / "pictures", 7)
+    root = str(tmp_path / "root")
+    name = run(tmp_path / "pictures", root).run
+    with open_review(root) as review:
+        row = review.row(3)
+        assert row
+        edit = {"id": "0" * 32, "action": "edit", "caption": "by hand"}
+        review.decide([((row["shard"], row["key"]), edit)], by="ann")
+    apply_edits(root)
+    before = snapshot(Path(root))
+    summary = run(tmp_path / "pictures", root)
+    assert [stage.rows for stage in summary.stages] == [0, 0, 0]
+    assert snapshot(Path(root)) == before
+    assert [one["caption"] for one in rows(root, name)].count("by hand") == 1
+
+
 def test_two_roots_of_the_same_source_are_equal_byte_for_byte(tmp_path: Path) -> None:
     draw_sizes(tmp_path / "pictures", 11)
     run(tmp_path / "pictures", str(tmp_path / "one"))
@@ -124,6 +148,53 @@ def test_new_and_changed_pictures_become_a_new_batch(tmp_path: Path) -> None:
     assert {row["path"]: row["caption"] for row in rows(root, summary.run)} == truths
     everything = open_captions(root, summary.run, history=True).read_all()
     assert everything.num_rows == 9
+
+
+def test_a_run_leaves_its_summary_beside_it(tmp_path: Path) -> None:
+    pictures, root = tmp_path / "pictures", str(tmp_path / "root")
+    draw_sizes(pictures, 6)
+    (pictures / "empty.jpg").touch()
+    summary = run(pictures, root)
+    file = tmp_path / "root" / "captions" / summary.run / "summary.json"
+    told = json.loads(file.read_text())
+    assert (told["ok"], told["rows"], told["captioned"]) == (True, 7, 6)
+    assert told["failures"] == {"empty": 1}
+    assert [stage["shards"] for stage in told["stages"]] == [2, 2, 2]
+    assert str(tmp_path) not in file.read_text()
+    draw_sizes(pictures, 2, start=6)
+    run(pictures, root)
+    told = json.loads(file.read_text())
+    assert [(stage["shards"], stage["skipped_shards"]) for stage in told["stages"]] == [
+        (1, 0),
+        (3, 2),
+        (3, 2),
+    ]
+    before = file.stat().st_mtime_ns
+    assert run(pictures, root).ok
+    assert file.stat().st_mtime_ns == before
+
+
+def test_another_configuration_says_how_many_pictures_are_captioned_again(tmp_path: Path) -> None:
+    pictures, root = tmp_path / "pictures", str(tmp_path / "root")
+    draw_sizes(pictures, 6)
+    assert "captioned_anew" not in run(pictures, root).facts
+    draw_sizes(pictures, 3, start=6)
+    assert "captioned_anew" not in run(pictures, root).facts
+    draw_sizes(pictures, 4, start=9)
+    other = CaptionOptions(model="size", score=False, compute=SIZE.compute)
+    assert run(pictures, root, captions=other).facts["captioned_anew"] == 9
+    assert "captioned_anew" not in run(pictures, root, captions=other).facts
+
+
+def test_a_store_that_cannot_tell_writers_apart_is_refused_to_several(
+    s3_root: str, tmp_path: Path
+) -> None:
+    draw_sizes(tmp_path / "pictures", 3)
+    with pytest.raises(ConfigurationError, match="--lanes 1 --engine local"):
+        run(tmp_path / "pictures", f"{s3_root}/deaf", lanes=LaneOptions(lanes=2))
+    assert run(tmp_path / "pictures", f"{s3_root}/deaf").ok
+    check_exclusive(s3_root)
+    assert not [name for name in fsspec.filesystem("s3").find(s3_root) if ".probe-" in name]
 
 
 def test_a_damaged_tar_fails_its_shard_alone_and_the_run(tmp_path: Path) -> None:

@@ -13,10 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import webdataset
+from planning import plan_batch
 
 from storage.errors import ConfigurationError, ShardError, StoreUnavailable, TarError
 from storage.layout import ShardName, open_root
-from storage.plan import Plan, ShardOptions, plan_batch, read_plan
+from storage.plan import Plan, ShardOptions, read_plan
 from storage.receipts import Receipt
 from storage.schema import INDEX
 from storage.shards import HeaderFacts, Sample, ShardStore
@@ -134,7 +135,8 @@ def test_a_receipt_names_files_rows_and_failures(ingest: Ingest) -> None:
     tar, index, own = ingest.store.receipt_input(plan.shard("00000"))
     assert (tar, index) == first.files
     assert own.sha256 == hashlib.sha256(data["00000.json"]).hexdigest()
-    assert ingest.store.inputs_from(first) == (tar, index, own)
+    record = ingest.store.receipts(plan.batch)["00000"]
+    assert ingest.store.inputs_from(record) == (tar, index, own)
     assert ingest.store.made(plan) == {"00000", "00001"}
     assert set(ingest.store.receipts(plan.batch)) == {"00000", "00001"}
 

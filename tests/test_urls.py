@@ -3,6 +3,7 @@
 import errno
 import importlib.util
 from datetime import UTC, datetime
+from pathlib import Path
 
 import fsspec
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from storage.commit import create
 from storage.errors import ConfigurationError, StorageError, StoreUnavailable
 from storage.urls import (
+    READERS,
     Stat,
     as_stat,
     filesystem,
@@ -203,3 +205,34 @@ def test_the_facts_of_every_store_are_read_alike() -> None:
     assert as_stat({"size": 1, "mtime": seconds}) == Stat(1, seconds, "")
     assert as_stat({"size": 1, "LastModified": moment, "ETag": '"ab"'}) == Stat(1, seconds, "ab")
     assert as_stat({"size": None, "created": moment}) == Stat(0, seconds, "")
+
+
+def test_a_listing_by_prefix_gives_those_names_alone(root_url: str) -> None:
+    for name in ("0.json", "00.json", "0.g1.json", "0.parquet", "1.json", "0.x/y.json"):
+        create(join(root_url, name), name.encode())
+    assert list(listing(root_url, "0.")) == ["0.g1.json", "0.json", "0.parquet"]
+    assert listing(root_url, "0.") == {
+        name: facts for name, facts in listing(root_url).items() if name.startswith("0.")
+    }
+    assert listing(root_url, "2") == {}
+    assert listing(join(root_url, "nowhere"), "0.") == {}
+
+
+def test_a_link_is_listed_as_the_file_it_leads_to(tmp_path: Path) -> None:
+    """Collections are often folders of links to tars that lie elsewhere."""
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "a.tar").write_bytes(b"12345")
+    (tmp_path / "a.tar").symlink_to("there/a.tar")
+    (tmp_path / "gone.tar").symlink_to("nowhere")
+    assert listing(str(tmp_path)) == {"a.tar": stat(str(tmp_path / "a.tar"))}
+    assert listing(str(tmp_path))["a.tar"].size == 5
+
+
+def test_a_users_own_settings_of_the_s3_client_are_kept(
+    s3_root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = {"config_kwargs": {"max_pool_connections": 3, "connect_timeout": 7}}
+    monkeypatch.setitem(fsspec.config.conf, "s3", said)
+    assert filesystem(s3_root)[0].config_kwargs == said["config_kwargs"]
+    monkeypatch.delitem(fsspec.config.conf, "s3")
+    assert filesystem(s3_root)[0].config_kwargs == {"max_pool_connections": READERS}

@@ -41,6 +41,13 @@ def test_the_wheel_answers_help(nightcap: Path) -> None:
     assert "demo" in done.stdout
 
 
+def test_the_wheel_says_where_the_comparison_is(nightcap: Path) -> None:
+    done = subprocess.run([nightcap, "bench"], capture_output=True, text=True, check=False, cwd="/")
+    assert done.returncode == 2
+    assert "--quick" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
 @pytest.mark.timeout(600)
 def test_the_wheel_runs_the_demo(nightcap: Path, tmp_path: Path) -> None:
     words = ["demo", tmp_path / "out", "--pictures", "600", "--unseen", "100", "--json"]

@@ -6,6 +6,7 @@ from typing import Any
 
 from captioner.configs import EncoderSpec
 from captioner.decoding import Decoding
+from captioner.devices import Workload
 from captioner.encoders import load_encoder
 from captioner.errors import ModelError
 from captioner.named_decodings import changed_decoding
@@ -13,7 +14,7 @@ from captioner.presets import PRESETS, model_digest, read_model_config
 from storage.captions import run_settings
 from storage.layout import Root
 from storage.models import find_trained
-from storage.reading import is_stored
+from storage.reading import is_stored, scoring_space
 from storage.schema import SCHEMA_VERSION
 from storage.settled import Settled
 from tasks.assignments import assignments
@@ -21,8 +22,10 @@ from tasks.options import CaptionOptions, EmbedOptions
 from tasks.settings.common import locate_model, model_encoder, numerics_for, space_form
 
 _log = logging.getLogger(__name__)
-CAPTION_VERSION = 1
+CAPTION_VERSION = 2
 """Raised when the same settings would give other captions."""
+CAPTIONS_AT_ONCE = 256
+"""Captions that a CPU writes side by side: from there on its products gain nothing more."""
 
 
 def embedding_for(root: Root, options: CaptionOptions) -> EmbedOptions:
@@ -39,14 +42,18 @@ def embedding_for(root: Root, options: CaptionOptions) -> EmbedOptions:
 def caption_sources(root: Root, options: CaptionOptions, settled: Settled) -> tuple[str, str]:
     """What a lane loads the model and its scorer from; no scorer is an empty string."""
     scorer = str(settled.resolved["scorer"])
-    return locate_model(root, options.model), (options.encoder or scorer) if scorer else ""
+    place = options.rerank or options.encoder or scorer
+    return locate_model(root, options.model), place if scorer else ""
 
 
 def caption_request(root: Root, options: CaptionOptions, space: Settled) -> dict[str, Any]:
     """What decides the captions, as asked."""
     scale = {"embedding_scale": options.embedding_scale} if options.embedding_scale else {}
+    keep = {"keep": options.keep} if options.keep else {}
     return {
         **scale,
+        **keep,
+        **_reranking(root, space),
         "stage": "caption",
         "model": model_digest(locate_model(root, options.model)),
         "embeddings": space.fingerprint,
@@ -89,16 +96,18 @@ def settle_run(root: Root, options: CaptionOptions, space: Settled, lanes: int) 
 
     def resolve() -> dict[str, Any]:
         compute = options.compute
-        numerics = numerics_for(compute, lanes)
+        work = Workload(width=config.mapper.token_dim, batch_size=CAPTIONS_AT_ONCE)
+        numerics = numerics_for(compute, lanes, work)
         return {
             "stage": "caption",
             "model": _label(root, options.model),
             "weights": request["model"],
             "embeddings": read,
             "decoding": request["decoding"],
-            "scorer": _scorer(space, options),
+            "scorer": _scorer(root, space, options),
             "numerics": asdict(numerics),
             "versions": request["versions"],
+            **{name: request[name] for name in ("rerank", "keep") if name in request},
         }
 
     return run_settings(root).settle(request, resolve, title="model", name=options.run)
@@ -122,17 +131,29 @@ def _label(root: Root, model: str) -> str:
     return str(trained) if trained else model.rstrip("/").rsplit("/", 1)[-1]
 
 
-def _scorer(space: Settled, options: CaptionOptions) -> str:
+def _reranking(root: Root, space: Settled) -> dict[str, Any]:
+    """Which other embeddings captions are scored by; nothing where there are none."""
+    scored = scoring_space(root, space)
+    if "scored_in" not in space.resolved or scored is None:
+        return {}
+    return {"rerank": {"space": scored.name, "fingerprint": scored.fingerprint}}
+
+
+def _scorer(root: Root, space: Settled, options: CaptionOptions) -> str:
     """Name of the encoder whose text tower scores, empty for none."""
     if options.score is False:
         return ""
-    name = str(space.resolved["encoder"]) or options.encoder
+    scored = scoring_space(root, space) or space
+    name = str(scored.resolved["encoder"]) or options.encoder
+    if options.rerank and name == space.resolved["encoder"]:
+        _log.warning("captions are re-ranked by %r, the encoder that they are written from", name)
     try:
         _check_named(name)
-        form, offline = space_form(space), options.compute.offline
-        load_encoder(options.encoder or name, form, device="cpu", offline=offline)
+        form, offline = space_form(scored), options.compute.offline
+        source = options.rerank or options.encoder or name
+        load_encoder(source, form, device="cpu", offline=offline)
     except ModelError as error:
-        if options.score:
+        if options.score or options.rerank:
             raise
         _log.warning("clip_sim stays null: %s", error)
         return ""

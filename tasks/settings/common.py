@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from captioner.configs import EncoderSpec, Form
-from captioner.devices import Numerics, resolve_numerics
+from captioner.devices import Numerics, Workload, resolve_numerics
 from captioner.presets import PRESETS, read_model_config
 from storage.layout import Root
 from storage.models import find_trained, model_folder
@@ -11,9 +11,9 @@ from storage.settled import Settled
 from tasks.options import ComputeOptions
 
 
-def numerics_for(compute: ComputeOptions, lanes: int) -> Numerics:
+def numerics_for(compute: ComputeOptions, lanes: int, work: Workload = Workload()) -> Numerics:
     """Where and how precisely one of `lanes` workers computes."""
-    numerics = resolve_numerics(compute.device, compute.dtype, compute.batch_size, lanes)
+    numerics = resolve_numerics(compute.device, compute.dtype, compute.batch_size, lanes, work)
     return replace(numerics, threads=compute.threads) if compute.threads else numerics
 
 

@@ -1,9 +1,10 @@
 """The settings of embeddings: requested without torch, resolved once in a lane."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from captioner.configs import Form
+from captioner.devices import Workload
 from captioner.encoders import encoder_digest, load_encoder, normalizes, spec_of
 from storage.embeddings import embedding_settings
 from storage.layout import Root
@@ -12,7 +13,7 @@ from storage.settled import Settled
 from tasks.options import EmbedOptions
 from tasks.settings.common import numerics_for
 
-EMBED_VERSION = 1
+EMBED_VERSION = 2
 """Raised when the same settings would give other embeddings."""
 
 
@@ -26,7 +27,7 @@ def embed_request(options: EmbedOptions) -> dict[str, Any]:
         "normalized": own if options.normalized is None else options.normalized,
         "value": options.value,
         "device": options.compute.device,
-        "dtype": options.compute.dtype,
+        "dtype": _dtype(options),
         "batch_size": options.compute.batch_size,
         "threads": options.compute.threads,
         "versions": [SCHEMA_VERSION, EMBED_VERSION],
@@ -46,7 +47,8 @@ def settle_embeddings(root: Root, options: EmbedOptions, lanes: int) -> Settled:
         compute = options.compute
         form = Form(options.feature, options.normalized)
         encoder = load_encoder(options.encoder, form, device="cpu", offline=compute.offline)
-        numerics = numerics_for(compute, lanes)
+        plain = replace(compute, dtype=_dtype(options))
+        numerics = numerics_for(plain, lanes, Workload(width=encoder.dim))
         spec = asdict(spec_of(encoder))
         return {
             "stage": "embed",
@@ -60,3 +62,8 @@ def settle_embeddings(root: Root, options: EmbedOptions, lanes: int) -> Settled:
         }
 
     return embedding_settings(root).settle(request, resolve, title="encoder")
+
+
+def _dtype(options: EmbedOptions) -> str:
+    """The precision asked for; 8 bits are for language models, of a whole `run` too."""
+    return "auto" if options.compute.dtype == "int8" else options.compute.dtype

@@ -5,6 +5,7 @@ from typing import Any
 
 from captioner.architectures import find_architecture
 from captioner.language_files import language_digest
+from captioner.precision import training_dtype
 from captioner.presets import model_digest
 from captioner.recipe import Recipe
 from captioner.recipes import find_recipe
@@ -19,7 +20,7 @@ from tasks.assignments import assignments
 from tasks.options import EmbedOptions, TrainOptions
 from tasks.settings.common import numerics_for
 
-TRAIN_VERSION = 1
+TRAIN_VERSION = 2
 """Raised when the same settings would give another model."""
 _APART = ("name", "about", "seed", "language", "start", "architecture", "fresh")
 """Settings of a recipe that have an option of their own, or make it another recipe."""
@@ -49,7 +50,9 @@ def settle_training(root: Root, options: TrainOptions, space: Settled, lanes: in
     encoder |= {part: resolved[part] for part in ("dim", "feature", "normalized")}
 
     def resolve() -> dict[str, Any]:
-        numerics = numerics_for(replace(options.compute, dtype="float32"), lanes)
+        wanted = request["recipe"]["precision"]
+        dtype = training_dtype(options.compute.device) if wanted == "auto" else wanted
+        numerics = numerics_for(replace(options.compute, dtype=dtype), lanes)
         return {
             **request,
             "encoder": encoder,
@@ -73,6 +76,10 @@ def chosen_recipe(options: TrainOptions) -> Recipe:
     if apart := sorted(set(settings) & set(_APART)):
         raise ConfigurationError(f"--set cannot change {apart[0]!r} of a recipe")
     changes: dict[str, Any] = {"seed": options.seed, **settings}
+    if options.compute.dtype != "auto":
+        if "precision" in settings:
+            raise ConfigurationError("--dtype and --set precision say the same: give one of them")
+        changes["precision"] = options.compute.dtype
     if options.language:
         changes["language"] = options.language
     if options.steps is not None:

@@ -3,29 +3,34 @@
 Shapes:  B batch   N rows   C embedding
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import torch
 
+from captioner.alignment import cosines
 from captioner.captions import Caption, Captioner
 from captioner.decoding import Decoding, decoding_from_json
 from captioner.devices import Numerics
 from captioner.encoders import Encoder
-from captioner.scoring import clip_similarities
+from captioner.memory import within_memory
 from storage.captions import caption_store, run_settings
 from storage.embeddings import embedding_values
 from storage.errors import ConfigurationError
 from storage.layout import ShardName, open_root
-from storage.parquet import rows_to_table
-from storage.reading import embedding_source, read_space
+from storage.paired import SCORED
+from storage.parquet import fitting
+from storage.reading import embedding_source, run_space, scoring_space
 from storage.receipts import Receipt
 from storage.schema import CAPTIONS, with_facts
 from storage.settled import Settled
 from tasks.progress import tick
+from tasks.settings.common import space_form
+from tasks.units.candidates import Candidate, Tally, best_first, distinct
 from tasks.units.jobs import CaptionJob
 from tasks.units.loaded import captioner_in_lane, encoder_in_lane
 
@@ -37,31 +42,42 @@ class Writer:
     captioner: Captioner
     decoding: Decoding
     scorer: Encoder | None
-    batch_size: int
     scale: float = 1.0
     """Multiplies stored embeddings, for a model that was not trained on normalised ones."""
+    keep: int | None = None
+    """Candidates kept of each picture, best first; None keeps all."""
+    tally: Tally = field(default_factory=Tally)
 
-    def write(self, image_NC: torch.Tensor, ids: list[str]) -> list[list[Caption]]:
-        """The captions of each row; batches always start at the same rows."""
-        rows: list[list[Caption]] = []
-        size = max(1, self.batch_size // self.decoding.candidates)
-        for at in range(0, len(image_NC), size):
-            image_BC = image_NC[at : at + size]
-            rows += self.captioner.candidates(image_BC, self.decoding, ids[at : at + size])
-            tick("caption", len(image_BC))
-        return rows
+    def write(self, image_NC: torch.Tensor, ids: list[str]) -> list[list[Caption] | None]:
+        """The captions of each row; None for one that the device has no room for, even alone."""
 
-    def score(self, texts: list[str | None], image_NC: torch.Tensor) -> list[float | None]:
-        """The cosine of each text and its image, None where there is no text or no scorer."""
+        def work(start: int, stop: int) -> list[list[Caption]]:
+            return self.captioner.candidates(
+                image_NC[start:stop],
+                self.decoding,
+                ids[start:stop],
+                progress=lambda count: tick("caption", count),
+            )
+
+        return within_memory(work, len(ids))
+
+    def score(
+        self, texts: Sequence[str | None], image_NC: torch.Tensor, owner: Sequence[int]
+    ) -> list[tuple[float | None, float | None]]:
+        """The cosines of each text with its picture and with the next one.
+
+        Text m belongs to row `owner[m]` of what the scorer saw. None where there is no text, no
+        scorer, no embedding, or no other picture.
+        """
         there = [number for number, text in enumerate(texts) if text]
-        scores: list[float | None] = [None] * len(texts)
+        scores: list[tuple[float | None, float | None]] = [(None, None)] * len(texts)
         if self.scorer is None or not there:
             return scores
         given = [text for text in texts if text]
-        for number, score in zip(
-            there, clip_similarities(self.scorer, given, image_NC[there]), strict=True
-        ):
-            scores[number] = score
+        found = cosines(self.scorer, given, image_NC, [owner[number] for number in there])
+        alone = len(image_NC) == 1
+        for number, own, other in zip(there, found.own, found.other, strict=True):
+            scores[number] = _finite(own), None if alone else _finite(other)
         return scores
 
 
@@ -69,20 +85,23 @@ def caption_shard(job: CaptionJob) -> Receipt:
     """The receipt of the shard's captions, made now."""
     root, shard = open_root(job.root), ShardName.parse(job.shard)
     settled = run_settings(root).read(job.run)
-    space = settled and read_space(root, settled.resolved["embeddings"]["space"])
-    if settled is None or space is None:
+    space = settled and run_space(root, settled)
+    scored = space and scoring_space(root, space)
+    if settled is None or space is None or scored is None:
         raise ConfigurationError(f"run {job.run!r} has no settings, or its embeddings are gone")
     numerics = Numerics(**settled.resolved["numerics"])
     captioner = captioner_in_lane(job.model, numerics)
-    form = captioner.encoder_spec.form
+    form = captioner.encoder_spec.form if scored == space else space_form(scored)
     scorer = encoder_in_lane(job.encoder, form, numerics) if job.encoder else None
     decoding = decoding_from_json(settled.resolved["decoding"])
     scale = float(settled.resolved["embeddings"].get("scale", 1.0))
-    writer = Writer(captioner, decoding, scorer, numerics.batch_size, scale)
+    keep = settled.resolved.get("keep")
+    writer = Writer(captioner, decoding, scorer, scale, keep)
     rows = embedding_source(root, space).open(shard)
     tables = captioned(rows, writer, str(shard))
     schema = with_facts(CAPTIONS, run_facts(settled))
-    return caption_store(root, settled).commit(shard, tables, schema, rows.inputs)
+    store, facts = caption_store(root, settled), writer.tally.facts
+    return store.commit(shard, tables, schema, rows.inputs, facts)
 
 
 def run_facts(settled: Settled) -> dict[str, str]:
@@ -98,47 +117,70 @@ def captioned(
     """One row for every row of the index, in order."""
     for index, embeddings in pairs:
         image_NC = torch.from_numpy(embedding_values(embeddings)) * writer.scale
-        rows = [
-            _row(shard, there, seen)
-            for there, seen in zip(
-                index.to_pylist(), embeddings.drop(["embedding"]).to_pylist(), strict=True
-            )
+        two = SCORED in embeddings.column_names
+        scored_NC = torch.from_numpy(embedding_values(embeddings, SCORED)) if two else image_NC
+        known = _known(shard, index, embeddings)
+        rows: list[dict[str, Any]] = [
+            row | {"captions": []} for row in known.select(_READ).to_pylist()
         ]
-        _fill(rows, image_NC, writer)
-        yield rows_to_table(rows, CAPTIONS)
+        _fill(rows, image_NC, scored_NC, writer)
+        yield _table(known, rows)
 
 
-def _row(shard: str, there: dict[str, Any], seen: dict[str, Any]) -> dict[str, Any]:
-    copied = {name: there[name] for name in ("key", "path", "url")}
-    looked = {name: value for name, value in seen.items() if name != "key"}
-    nothing = ("caption", "caption_logprob", "n_tokens", "clip_sim", "orig_clip_sim")
-    return {
-        **copied,
-        **looked,
-        "shard": shard,
-        "orig_caption": next(iter(there["captions"]), None),
-        **dict.fromkeys(nothing),
-        "captions": [],
-    }
+NO_ROOM = "the device has no room for it alone"
+_READ = ("key", "shard", "sha256", "orig_caption", "status", "error_code", "error_detail")
+"""What is written into a row may depend on these; the other columns pass by as they are."""
 
 
-def _fill(rows: list[dict[str, Any]], image_NC: torch.Tensor, writer: Writer) -> None:
+def _known(shard: str, index: pa.Table, embeddings: pa.Table) -> pa.Table:
+    """The columns of the rows that are there before any caption is."""
+    columns = {name: index[name] for name in ("key", "path", "url")}
+    columns["shard"] = pa.array([shard] * len(index), pa.string())
+    said = index["captions"].combine_chunks()
+    begins = np.asarray(said.offsets)
+    none = np.diff(begins) == 0
+    columns["orig_caption"] = said.values.take(pa.array(begins[:-1], mask=none))
+    seen = (name for name in embeddings.column_names if name not in ("key", "embedding", SCORED))
+    return pa.table(columns | {name: embeddings[name] for name in seen})
+
+
+def _table(known: pa.Table, rows: list[dict[str, Any]]) -> pa.Table:
+    """`known` with what `rows` say; a column that neither has is null."""
+    there = set().union(*rows) - {"key", "shard", "sha256", "orig_caption"}
+    passed = set(known.column_names) - there
+    with fitting():
+        columns = [
+            known[column.name]
+            if column.name in passed
+            else pa.array([row.get(column.name) for row in rows], column.type)
+            for column in CAPTIONS
+        ]
+        return pa.table(columns, schema=CAPTIONS)
+
+
+def _fill(
+    rows: list[dict[str, Any]], image_NC: torch.Tensor, scored_NC: torch.Tensor, writer: Writer
+) -> None:
     """Write captions and scores into the rows that are ok."""
     fine = [number for number, row in enumerate(rows) if row["status"] == "ok"]
     if not fine:
         return
-    image_NC = image_NC[fine]
-    ids = [
-        rows[number]["sha256"] or f"{rows[number]['shard']}/{rows[number]['key']}"
-        for number in fine
-    ]
-    written = [_distinct(row) for row in writer.write(image_NC, ids)]
+    image_NC, scored_NC = image_NC[fine], scored_NC[fine]
+    made = writer.write(image_NC, [_id(rows[at]) for at in fine])
+    written = [distinct(one or []) for one in made]
     owner = [at for at, row in enumerate(written) for _ in row]
-    scores = iter(writer.score([one.text for row in written for one in row], image_NC[owner]))
-    originals = writer.score([rows[number]["orig_caption"] for number in fine], image_NC)
-    for number, captions, original in zip(fine, written, originals, strict=True):
-        ranked = _best_first([_candidate(one, next(scores)) for one in captions])
-        rows[number] |= _captioned_columns(ranked, original)
+    texts = [one.text for row in written for one in row]
+    scores = iter(writer.score(texts, scored_NC, owner))
+    given = [rows[number]["orig_caption"] for number in fine]
+    originals = writer.score(given, scored_NC, range(len(fine)))
+    for number, captions, (original, _) in zip(fine, written, originals, strict=True):
+        drawn = [Candidate(one, *next(scores)) for one in captions]
+        ranked = best_first(drawn)
+        writer.tally.add(drawn, ranked)
+        rows[number] |= _captioned_columns(ranked[: writer.keep], original)
+    for number, row in zip(fine, made, strict=True):
+        if row is None:
+            rows[number] |= {"error_code": "out_of_memory", "error_detail": NO_ROOM}
 
 
 def _id(row: dict[str, Any]) -> str:
@@ -146,38 +188,21 @@ def _id(row: dict[str, Any]) -> str:
     return str(row["sha256"] or f"{row['shard']}/{row['key']}")
 
 
-def _distinct(captions: list[Caption]) -> list[Caption]:
-    """The captions of one image without those that say again what an earlier one says."""
-    return list({caption.text: caption for caption in reversed(captions)}.values())[::-1]
+def _finite(score: float) -> float | None:
+    """The score, None where the scorer had no embedding of the picture."""
+    return score if isfinite(score) else None
 
 
-def _candidate(caption: Caption, score: float | None) -> dict[str, Any]:
-    return {
-        "text": caption.text,
-        "logprob": caption.logprob,
-        "n_tokens": caption.n_tokens,
-        "clip_sim": score,
-        "seed": caption.seed,
-    }
-
-
-def _best_first(candidates: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """By clip_sim where there is one, else by log-probability, which has to be finite."""
-    sound = [one for one in candidates if isfinite(one["logprob"])]
-    by = "logprob" if any(one["clip_sim"] is None for one in sound) else "clip_sim"
-    return sorted(sound, key=lambda one: -one[by])
-
-
-def _captioned_columns(ranked: list[dict[str, Any]], original: float | None) -> dict[str, Any]:
+def _captioned_columns(ranked: list[Candidate], original: float | None) -> dict[str, Any]:
     if not ranked:
         detail = "the log-probability is not finite"
         return {"status": "error", "error_code": "model_error", "error_detail": detail}
     best = ranked[0]
     return {
-        "caption": best["text"],
-        "caption_logprob": best["logprob"],
-        "n_tokens": best["n_tokens"],
-        "clip_sim": best["clip_sim"],
+        "caption": best.caption.text,
+        "caption_logprob": best.caption.logprob,
+        "n_tokens": best.caption.n_tokens,
+        "clip_sim": best.clip_sim,
         "orig_clip_sim": original,
-        "captions": ranked,
+        "captions": [one.to_row() for one in ranked],
     }

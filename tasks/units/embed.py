@@ -18,6 +18,7 @@ import torch
 from captioner.devices import Numerics
 from captioner.encoders import Encoder
 from captioner.errors import PictureError
+from captioner.memory import within_memory
 from captioner.pictures import PictureLimits, decode, phash
 from storage.embeddings import (
     embedding_file_schema,
@@ -48,9 +49,33 @@ def embed_shard(job: EmbedJob) -> Receipt:
     encoder = encoder_in_lane(job.encoder, space_form(settled), numerics)
     shards = ShardStore(root)
     schema = embedding_file_schema(settled)
-    tables = embedded(shards.samples(shard), encoder, numerics, schema)
+    samples = without(shards.samples(shard), dict(job.refused))
+    tables = embedded(samples, encoder, numerics, schema)
     store = embedding_store(root, settled)
     return store.commit(shard, tables, schema, shards.receipt_input(shard))
+
+
+def probe_pictures(job: EmbedJob, start: int, stop: int) -> int:
+    """Embed rows `start` to `stop` of the shard and keep nothing: whoever asks sees if we live."""
+    root, shard = open_root(job.root), ShardName.parse(job.shard)
+    settled = embedding_settings(root).read(job.space)
+    if settled is None:
+        raise ConfigurationError(f"there are no settings for embeddings {job.space!r}")
+    numerics = Numerics(**settled.resolved["numerics"])
+    encoder = encoder_in_lane(job.encoder, space_form(settled), numerics)
+    samples = islice(ShardStore(root).samples(shard), start, stop)
+    tables = embedded(samples, encoder, numerics, embedding_file_schema(settled))
+    return sum(len(table) for table in tables)
+
+
+def without(samples: Iterable[Sample], refused: dict[int, str]) -> Iterator[Sample]:
+    """`samples`, of which those at the positions `refused` are rows with that code."""
+    for number, sample in enumerate(samples):
+        if code := refused.get(number):
+            detail = "it ended the process that worked on it, alone and twice with others"
+            yield Sample(sample.key, sample.row | _failure(code, detail), None)
+        else:
+            yield sample
 
 
 def embedded(
@@ -104,9 +129,16 @@ def _prepare(sample: Sample, encoder: Encoder) -> _Prepared:
 def _embed(batch: list[_Prepared], encoder: Encoder, schema: pa.Schema) -> pa.Table:
     image_BC: npt.NDArray[np.float32] = np.zeros((len(batch), encoder.dim), dtype=np.float32)
     there = [number for number, one in enumerate(batch) if one.pixels_CHW is not None]
-    if there:
-        pixels = [one.pixels_CHW for one in batch if one.pixels_CHW is not None]
-        image_BC[there] = encoder.encode_images(torch.stack(pixels)).numpy()
+    pixels = [one.pixels_CHW for one in batch if one.pixels_CHW is not None]
+    made = within_memory(
+        lambda start, stop: list(encoder.encode_images(torch.stack(pixels[start:stop]))),
+        len(pixels),
+    )
+    for number, image_C in zip(there, made, strict=True):
+        if image_C is None:
+            batch[number].row |= _failure("out_of_memory", "the device has no room for it alone")
+        else:
+            image_BC[number] = image_C.numpy()
     sound = np.isfinite(
         image_BC.astype(schema.field("embedding").type.value_type.to_pandas_dtype())
     )

@@ -32,6 +32,8 @@ class EmbedJob:
     """Folder of the settings, under ROOT/embeddings."""
     encoder: str
     """What the encoder is loaded from."""
+    refused: tuple[tuple[int, str], ...] = ()
+    """Rows that ended the process that worked on them, with their codes: left unopened."""
 
     @property
     def label(self) -> str:

@@ -20,4 +20,6 @@ def encoder_in_lane(name: str, form: Form, numerics: Numerics) -> Encoder:
 def captioner_in_lane(model: str, numerics: Numerics) -> Captioner:
     """The captioner of a preset or folder."""
     use_threads(numerics.threads)
-    return load_captioner(model, device=numerics.device, dtype=numerics.dtype)
+    return load_captioner(
+        model, device=numerics.device, dtype=numerics.dtype, batch_size=numerics.batch_size
+    )

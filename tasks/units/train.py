@@ -15,6 +15,7 @@ from captioner.curves import loss_curve
 from captioner.devices import use_threads
 from captioner.examples import write_examples
 from captioner.model import CaptionModel
+from captioner.precision import precise
 from captioner.recipes import Recipe, recipe_from_json
 from captioner.training import Progress, TrainingResult, train
 from storage.commit import replace, scratch
@@ -42,7 +43,7 @@ def train_model(job: TrainJob) -> Receipt:
         raise ConfigurationError(f"model {model} has no settings, or its embeddings are gone")
     checkpoints = StoredCheckpoints(join(root.model(job.name, job.version), "checkpoints"))
     with scratch() as place:
-        pictures = _Pictures(embedding_source(root, space))
+        pictures = Pictures(embedding_source(root, space))
         trained, result = _train(settled, pictures, checkpoints, place)
         folder = place / "model"
         trained.save(folder, dtype="float32")
@@ -74,7 +75,7 @@ class StoredCheckpoints:
             return None
 
 
-class _Pictures:
+class Pictures:
     """Embedding and captions of every picture that has both, in order of shard."""
 
     def __init__(self, source: EmbeddingSource) -> None:
@@ -100,7 +101,7 @@ class _Pictures:
 
 
 def _train(
-    settled: Settled, pictures: _Pictures, checkpoints: StoredCheckpoints, place: Path
+    settled: Settled, pictures: Pictures, checkpoints: StoredCheckpoints, place: Path
 ) -> tuple[CaptionModel, TrainingResult]:
     use_threads(settled.resolved["numerics"]["threads"])
     recipe: Recipe = recipe_from_json(settled.resolved["recipe"])
@@ -108,6 +109,7 @@ def _train(
     resolved = settled.resolved
     device, offline = resolved["numerics"]["device"], bool(resolved.get("offline"))
     model = begin(recipe, encoder, device=device, offline=offline)
+    recipe = precise(recipe, model, settled.resolved["numerics"]["dtype"])
     examples = write_examples(
         place / "examples",
         pictures,

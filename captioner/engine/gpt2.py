@@ -1,0 +1,195 @@
+"""GPT-2 for writing captions: its weights laid out for inference, its cache preallocated.
+
+It computes what transformers' GPT2LMHeadModel computes, and does not train.
+Shapes:  N rows   G slots   K beams   R prefixes   S positions of an opening   T columns
+         D token embedding   H heads   E = D / H
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import GPT2LMHeadModel
+
+from captioner.engine.head import PART, HeadedLogits
+from captioner.engine.linear import linear
+from captioner.engine.pages import Pages
+from captioner.packed import PackedLinear
+
+_TANH_GELUS = ("gelu_new", "gelu_pytorch_tanh")
+
+Norm = tuple[Tensor, Tensor, float]
+Attend = Callable[[int, Tensor], Tensor]
+"""Of a layer's number and its qkv_N(3D) to what attention gives each row, N x D."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    norm_1: Norm
+    qkv: PackedLinear
+    project: PackedLinear
+    norm_2: Norm
+    widen: PackedLinear
+    narrow: PackedLinear
+
+
+def can_run(network: Any) -> bool:
+    """Whether `network` is a GPT-2 as published, in which nothing is left out here."""
+    if not isinstance(network, GPT2LMHeadModel):
+        return False
+    config = network.config
+    odd = (
+        config.scale_attn_by_inverse_layer_idx,
+        config.reorder_and_upcast_attn,
+        config.add_cross_attention,
+        not config.scale_attn_weights,
+    )
+    return config.activation_function in _TANH_GELUS and not any(odd)
+
+
+class Gpt2Weights:
+    """The weights of one network, laid out once and shared by all slots."""
+
+    def __init__(self, network: Any, *, int8: bool = False) -> None:
+        """With `int8` the vocabulary's product is in 8 bits; raises ModelError where it cannot be.
+
+        The layers stay as they are: scaling their inputs row by row costs what 8 bits gain.
+        """
+        body = network.transformer
+        self.heads = int(network.config.n_head)
+        self.token_VD: Tensor = body.wte.weight.detach()
+        self.position_TD: Tensor = body.wpe.weight.detach()
+        self.layers = [_layer(block) for block in body.h]
+        self.last_norm = _norm(body.ln_f)
+        self.head_VD: Tensor = network.lm_head.weight.detach()
+        size = PART if self.head_VD.device.type == "cpu" else len(self.head_VD)
+        parts = self.head_VD.split(size)
+        self._head = [linear(part_CD, int8=int8) for part_CD in parts]
+        self._int8 = int8
+
+    def next(self, hidden_ND: Tensor) -> HeadedLogits:
+        """What may follow each row."""
+        return HeadedLogits(hidden_ND, self._head, self.head_VD, int8=self._int8)
+
+    def run(self, x_ND: Tensor, attend: Attend, last_of: int = 1) -> Tensor:
+        """The hidden state of each row after all layers, of every `last_of`-th row in the last.
+
+        Nobody asks what the network says at an opening's earlier positions.
+        """
+        for number, layer in enumerate(self.layers):
+            attended_ND = attend(number, layer.qkv(_normed(x_ND, layer.norm_1)))
+            if number == len(self.layers) - 1 and last_of > 1:
+                x_ND = x_ND[last_of - 1 :: last_of].contiguous()
+                attended_ND = attended_ND[last_of - 1 :: last_of].contiguous()
+            x_ND = layer.project(attended_ND, plus=x_ND)
+            wide_NF = layer.widen(_normed(x_ND, layer.norm_2))
+            x_ND = layer.narrow(wide_NF, plus=x_ND)
+        return _normed(x_ND, self.last_norm)
+
+
+class Gpt2Slots:
+    """Slots of one GPT-2; captions enter whenever there is a free one."""
+
+    refills = True
+
+    def __init__(self, weights: Gpt2Weights, opening: Any, slots: int, beams: int) -> None:
+        self._weights = weights
+        self._opening = opening
+        width = weights.token_VD.shape[1]
+        like_HE = weights.token_VD.new_zeros(weights.heads, width // weights.heads)
+        self._pages = Pages(len(weights.layers), slots, beams, like_HE)
+        self._opened = 0
+
+    def enter(self, prefix_RPD: Tensor, rows: Sequence[int], slots: Sequence[int]) -> HeadedLogits:
+        """Begin a caption in each of `slots`, after the prefix at the same place of `rows`."""
+        row_S = torch.tensor(rows, device=prefix_RPD.device)
+        slot_S = torch.tensor(slots, device=prefix_RPD.device)
+        first_RSD, *again = self._opening.readings(prefix_RPD)
+        self._opened = first_RSD.shape[1]
+        self._pages.enter(slots, self._opened)
+        hidden_RD = self._read(first_RSD, row_S, slot_S)
+        for start_RSD in again:
+            self._read(start_RSD, row_S, slot_S)
+        return self._weights.next(hidden_RD[row_S])
+
+    def step(self, token_GK: Tensor, alive: Sequence[bool]) -> HeadedLogits:
+        """Read the token that each row wrote last; what may follow, for all N rows."""
+        slots, beams = token_GK.shape
+        before = torch.tensor(self._pages.used, device=token_GK.device) - self._opened
+        place_G = (self._opened + before.clamp_min(0) // beams).clamp_max(
+            len(self._weights.position_TD) - 1
+        )
+        self._pages.advance(alive)
+        added_GD = self._opening.position_weight * self._weights.position_TD[place_G]
+        x_ND = (self._weights.token_VD[token_GK] + added_GD[:, None]).flatten(0, 1)
+        mask_G1KT = self._pages.mask[:, None]
+
+        def attend(layer: int, qkv_NF: Tensor) -> Tensor:
+            query, key, value = qkv_NF.view(slots, beams, 3, self._weights.heads, -1).unbind(2)
+            blocks = self._pages.write(layer, key, value)
+            return _attention(query.transpose(1, 2), *blocks, mask_G1KT)
+
+        return self._weights.next(self._weights.run(x_ND, attend))
+
+    def follow(self, source_GK: Tensor) -> None:
+        """Let beam k of every slot go on from what its beam `source` has read."""
+        self._pages.follow(source_GK)
+
+    def keep(self, slots: Sequence[int]) -> None:
+        """Leave all slots but these, which are numbered anew in this order."""
+        self._pages.keep(slots)
+
+    def wipe(self, slots: Sequence[int]) -> None:
+        """Take what is not finite out of slots, so that it cannot reach who enters next."""
+        self._pages.wipe(slots)
+
+    def _read(self, start_RSD: Tensor, row_S: Tensor, slot_S: Tensor) -> Tensor:
+        """Read whole openings; the hidden state at the last position of each: hidden_RD."""
+        prefixes, length, _ = start_RSD.shape
+        x_ND = (start_RSD + self._weights.position_TD[:length]).flatten(0, 1)
+        later = torch.ones(length, length, dtype=torch.bool, device=x_ND.device).triu(1)
+        mask_SS = x_ND.new_zeros(length, length).masked_fill(later, -torch.inf)
+
+        def attend(layer: int, qkv_NF: Tensor) -> Tensor:
+            parts = qkv_NF.view(prefixes, length, 3, self._weights.heads, -1)
+            query, key, value = parts.permute(2, 0, 3, 1, 4)
+            self._pages.fill(layer, slot_S, key[row_S], value[row_S])
+            return _attention(query, key, value, mask_SS)
+
+        return self._weights.run(x_ND, attend, last_of=length)
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+    """Attention of query_GHKE over columns T, heads side by side again: N x D."""
+    slots, heads, queries, width = query.shape
+    if query.device.type != "cpu":
+        found = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        return found.transpose(1, 2).reshape(slots * queries, heads * width)
+    # a CPU's fused kernel is made for long sequences: three times slower here
+    scaled = (query * width**-0.5).reshape(slots * heads, queries, width)
+    score = torch.bmm(scaled, key.reshape(slots * heads, -1, width).transpose(1, 2))
+    chance = (score.view(slots, heads, queries, -1) + mask).softmax(dim=-1)
+    found = torch.bmm(chance.flatten(0, 1), value.reshape(slots * heads, -1, width))
+    return found.view(slots, heads, queries, width).transpose(1, 2).reshape(slots * queries, -1)
+
+
+def _layer(block: Any) -> _Layer:
+    return _Layer(
+        norm_1=_norm(block.ln_1),
+        qkv=PackedLinear.of(block.attn.c_attn),
+        project=PackedLinear.of(block.attn.c_proj),
+        norm_2=_norm(block.ln_2),
+        widen=PackedLinear.of(block.mlp.c_fc, "gelu_tanh"),
+        narrow=PackedLinear.of(block.mlp.c_proj),
+    )
+
+
+def _norm(norm: Any) -> Norm:
+    return norm.weight.detach(), norm.bias.detach(), norm.eps
+
+
+def _normed(x_ND: Tensor, norm: Norm) -> Tensor:
+    return functional.layer_norm(x_ND, x_ND.shape[-1:], *norm)

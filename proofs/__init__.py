@@ -1,0 +1,1 @@
+"""Proofs that take minutes: each runs by itself, is kept once finished, and gives figures."""

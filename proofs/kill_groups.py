@@ -1,0 +1,117 @@
+"""K2: all processes of a run are killed at a random moment of any stage; what is resumed is equal.
+
+The stages are shard, embed, train and caption, on a disk and on S3 in turn.
+"""
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from captioner import scenes
+from proofs.forks import Fork
+from proofs.small_run import ONE_THREAD
+from proofs.stores import contents, litter, new_root, s3_server, sweep
+from storage.layout import open_root
+from storage.models import ModelName
+from storage.plan import ShardOptions
+from storage.run_summary import finalise, unseal
+from storage.sources import open_source
+from tasks.ingest import IngestOptions
+from tasks.options import CaptionOptions, EmbedOptions, TrainOptions
+from tasks.outstanding import to_cut, uncaptioned, unembedded
+from tasks.settings.caption import caption_sources, settle_run
+from tasks.settings.embed import settle_embeddings
+from tasks.settings.train import settle_training
+from tasks.units.caption import caption_shard
+from tasks.units.embed import embed_shard
+from tasks.units.jobs import CaptionJob, EmbedJob, ShardJob, TrainJob
+from tasks.units.shard import cut_shard
+from tasks.units.train import train_model
+
+PICTURES, SHARD, STEPS = 24, 4, 6
+
+
+def prove(count: int, seed: int, scratch: Path) -> dict[str, Any]:
+    """Kill `count` runs, each at a moment drawn by `seed`, half of them on S3."""
+    source = _draw(scratch / "pictures")
+    moments = random.Random(seed)
+    found = dict.fromkeys(("kills", "identical", "receipts_kept", "litter"), 0)
+    with s3_server():
+        expected, seconds = {}, {}
+        for kind in ("local", "s3"):
+            root = new_root(kind, scratch)
+            began = time.perf_counter()
+            Fork(_work(source, root)).wait()
+            expected[kind], seconds[kind] = contents(root), time.perf_counter() - began
+        while found["kills"] < count:
+            kind = ("local", "s3")[found["kills"] % 2]
+            root = new_root(kind, scratch)
+            if not _killed(source, root, moments.random() * seconds[kind]):
+                continue
+            found["kills"] += 1
+            there = _receipts(contents(root))
+            Fork(_work(source, root)).wait()
+            sweep(root)
+            after = contents(root)
+            found["identical"] += after == expected[kind]
+            found["receipts_kept"] += all(after.get(name) == data for name, data in there.items())
+            found["litter"] += len(litter(root, expected[kind]))
+    ok = found["kills"] == found["identical"] == found["receipts_kept"] and not found["litter"]
+    return {"proof": "K2", "ok": ok, **found}
+
+
+def _killed(source: Path, root: str, seconds: float) -> bool:
+    fork = Fork(_work(source, root))
+    time.sleep(seconds)
+    try:
+        os.killpg(fork.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        os.kill(fork.pid, signal.SIGKILL)  # it has no group of its own yet
+    return fork.wait().signal == signal.SIGKILL
+
+
+def _receipts(found: dict[str, bytes]) -> dict[str, bytes]:
+    return {name: data for name, data in found.items() if b'"digest"' in data[:200_000]}
+
+
+def _work(source: Path, root: str) -> Callable[[], None]:
+    def work() -> None:
+        os.setpgid(0, 0)
+        _finish(source, root)
+
+    return work
+
+
+def _finish(source: Path, url: str) -> None:
+    place = open_root(url)
+    ingest = IngestOptions(shards=ShardOptions(samples_per_shard=SHARD))
+    for shard in to_cut(place, open_source(str(source)), ingest).shards:
+        cut_shard(ShardJob(root=url, shard=str(shard), source=str(source)))
+    space = settle_embeddings(place, EmbedOptions(encoder="nano", compute=ONE_THREAD), 0)
+    for shard in unembedded(place, space).shards:
+        embed_shard(EmbedJob(root=url, shard=str(shard), space=space.name, encoder="nano"))
+    training = TrainOptions(out="small", steps=STEPS, compute=ONE_THREAD)
+    trained = settle_training(place, training, space, 0)
+    train_model(TrainJob(root=url, name="small", version=trained.name))
+    options = CaptionOptions(model=str(ModelName("small", trained.name)), compute=ONE_THREAD)
+    run = settle_run(place, options, space, 0)
+    model, encoder = caption_sources(place, options, run)
+    todo = uncaptioned(place, run, space).shards
+    if todo:
+        unseal(place, run)
+    for shard in todo:
+        job = CaptionJob(root=url, shard=str(shard), run=run.name, model=model, encoder=encoder)
+        caption_shard(job)
+    finalise(place, run)
+
+
+def _draw(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    for number, scene in enumerate(scenes.sample(PICTURES, 3)):
+        scenes.draw(scene, size=64, seed=number).save(folder / f"{number:03}.png")
+        (folder / f"{number:03}.txt").write_text(f"a drawn scene, number {number}\n")
+    return folder

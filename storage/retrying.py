@@ -1,0 +1,80 @@
+"""Which shards hold pictures that may do better another time, and the generation that says so.
+
+A retry is a new generation of the shard's embeddings, which counts its attempts; where nothing
+came out better it names the same file, so that no later stage is made again.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+
+from storage.errors import ConfigurationError
+from storage.layout import ShardName
+from storage.outputs import OutputStore
+from storage.receipts import Receipt, commit_receipt
+from storage.schema import ERROR_CODES
+
+PASSING = ("timeout", "worker_killed", "out_of_memory", "model_error")
+"""Codes whose cause may be gone another time."""
+ATTEMPTS = "attempts"
+"""In a receipt's facts: how often its shard was tried, the first time included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """One shard worth another attempt."""
+
+    shard: ShardName
+    pictures: int
+    """That failed with one of the codes asked for."""
+
+
+def parse_codes(text: str) -> tuple[str, ...]:
+    """Error codes from `a,b`; ConfigurationError for one that nothing bears."""
+    codes = tuple(code for part in text.split(",") if (code := part.strip()))
+    for code in codes:
+        if code not in ERROR_CODES:
+            raise ConfigurationError(
+                f"--code {code!r} is no error code: give some of {', '.join(ERROR_CODES)}"
+            )
+    return codes or PASSING
+
+
+def attempts_of(receipt: Receipt) -> int:
+    """How often the shard of `receipt` was tried."""
+    return int(receipt.facts.get(ATTEMPTS, 1))
+
+
+def to_retry(store: OutputStore, codes: Iterable[str], max_attempts: int) -> Iterator[Retry]:
+    """Shards with pictures that failed with one of `codes` and were not tried too often."""
+    for batch in store.batches():
+        for stem, record in sorted(store.receipts(batch).items()):
+            failed = sum(record.receipt.failures.get(code, 0) for code in codes)
+            if failed and attempts_of(record.receipt) < max_attempts:
+                yield Retry(ShardName(batch, stem), failed)
+
+
+def commit_attempt(
+    store: OutputStore, shard: ShardName, tables: Iterable[pa.Table], schema: pa.Schema
+) -> Receipt:
+    """Make `tables` the next generation of `shard`: the same work, tried once more."""
+    standing = store.receipt(shard)
+    made = store.encoded(shard, tables, schema)
+    return _next(store, shard, standing, rows=made.rows, failures=made.failures, files=made.files)
+
+
+def record_attempt(store: OutputStore, shard: ShardName) -> Receipt:
+    """Count an attempt of which nothing came."""
+    return _next(store, shard, store.receipt(shard))
+
+
+def _next(store: OutputStore, shard: ShardName, standing: Receipt, **changes: Any) -> Receipt:
+    facts = {
+        **standing.facts,
+        ATTEMPTS: attempts_of(standing) + 1,
+        "supersedes": standing.digest,
+    }
+    receipt = replace(standing, facts=facts, generation=standing.generation + 1, **changes)
+    return commit_receipt(store.batch(shard.batch), shard.stem, receipt)

@@ -1,0 +1,107 @@
+"""What half precision and 8 bits change in captions: little for a trained model, and measured."""
+
+from functools import cache
+
+import pytest
+import torch
+from tiny_models import tiny_tokenizer
+from torch import Tensor
+from transformers import AutoModelForCausalLM, LlamaConfig
+
+from captioner import scenes
+from captioner.configs import Form
+from captioner.devices import LEAST_WIDTH, multiplies_bfloat16, resolve_dtype
+from captioner.encoders import load_encoder
+from captioner.engine.linear import Int8Linear
+from captioner.errors import ModelError
+from captioner.language import LanguageModel
+from captioner.model import load_model
+from captioner.nano.train_captioner import EXAM_SEED, embed_scenes
+from tasks.options import ComputeOptions, EmbedOptions
+from tasks.settings.embed import embed_request
+
+SCENES = 200
+
+
+@cache
+def images() -> Tensor:
+    drawn = scenes.sample(SCENES, EXAM_SEED, held_out=True)
+    return torch.stack(list(embed_scenes(drawn, load_encoder("nano", Form()), EXAM_SEED)))
+
+
+@torch.inference_mode()
+def test_half_precision_picks_the_same_tokens_after_the_same_history() -> None:
+    """Teacher-forced: both read what float32 wrote, so that one other token stays one."""
+    full, half = (load_model("nano", device="cpu", dtype=d) for d in ("float32", "bfloat16"))
+    captions = full.candidates(images(), full.decoding)
+    rows = list(range(SCENES))
+    slots = [model.opening.slots(SCENES, 1) for model in (full, half)]
+    after = [
+        slot.enter(model.prefix(images()), rows, rows)
+        for slot, model in zip(slots, (full, half), strict=True)
+    ]
+    same = compared = 0
+    for step in range(max(row[0].n_tokens for row in captions)):
+        runs_G = torch.tensor([row[0].n_tokens > step for row in captions])
+        best, other = (each.best()[0] for each in after)
+        same += int((best == other)[runs_G].sum())
+        compared += int(runs_G.sum())
+        said = [row[0].token_ids for row in captions]
+        token_G1 = torch.tensor([[ids[step] if step < len(ids) else 0] for ids in said])
+        after = [slot.step(token_G1, [True] * SCENES) for slot in slots]
+    assert compared > 10 * SCENES
+    assert same >= 0.99 * compared
+
+
+def test_eight_bits_leave_nearly_all_captions_as_they_are() -> None:
+    texts = {
+        dtype: [
+            row[0].text
+            for model in [load_model("nano", device="cpu", dtype=dtype)]
+            for row in model.candidates(images(), model.decoding)
+        ]
+        for dtype in (resolve_dtype("auto", "cpu", LEAST_WIDTH), "int8")
+    }
+    same = sum(a == b for a, b in zip(*texts.values(), strict=True))
+    assert same >= 0.95 * SCENES
+
+
+def test_a_row_in_eight_bits_does_not_depend_on_its_neighbours() -> None:
+    """One scale for a whole batch would make captions depend on who stands beside them."""
+    generator = torch.Generator().manual_seed(0)
+    weight_OI = torch.randn(32, 48, generator=generator).t()  # as GPT-2 keeps its weights
+    layer = Int8Linear(weight_OI)
+    x_NI = torch.randn(9, 32, generator=generator) * torch.logspace(-3, 3, 9)[:, None]
+    alone = torch.cat([layer(row[None]) for row in x_NI])
+    torch.testing.assert_close(layer(x_NI), alone, rtol=0, atol=0)
+    plain_NO = x_NI @ weight_OI.T
+    error_N = (alone - plain_NO).norm(dim=1) / plain_NO.norm(dim=1)
+    assert float(error_N.max()) < 0.02
+
+
+def test_eight_bits_are_refused_for_a_network_that_is_no_gpt2() -> None:
+    tokenizer = tiny_tokenizer()
+    config = LlamaConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+    )
+    language = LanguageModel(AutoModelForCausalLM.from_config(config), tokenizer)
+    language.int8 = True
+    with pytest.raises(ModelError, match="int8 is for GPT-2"):
+        language.inference_weights()
+
+
+def test_half_precision_is_for_wide_networks_on_processors_made_for_it() -> None:
+    wide = "bfloat16" if multiplies_bfloat16() else "float32"
+    assert resolve_dtype("auto", "cpu", LEAST_WIDTH) == wide
+    assert resolve_dtype("auto", "cpu", LEAST_WIDTH - 1) == "float32"
+    assert resolve_dtype("float32", "cpu", 4096) == "float32"
+
+
+def test_8_bits_asked_of_a_whole_run_leave_the_embeddings_what_they_are() -> None:
+    """Otherwise captions in 8 bits would need every picture embedded anew."""
+    eight = EmbedOptions(compute=ComputeOptions(dtype="int8"))
+    assert embed_request(eight) == embed_request(EmbedOptions())

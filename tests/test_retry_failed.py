@@ -1,0 +1,101 @@
+"""retry-failed: what failed for a passing reason is tried again, counted, and not for ever."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from flows.retry import retry_failed
+from proofs.whole_root import make_whole_root
+from storage.captions import run_settings
+from storage.embeddings import embedding_settings, embedding_store
+from storage.errors import ConfigurationError
+from storage.layout import ShardName, open_root
+from storage.parquet import read_schema, rows_to_table
+from storage.reading import run_space
+from storage.receipts import commit_receipt
+from storage.retrying import PASSING, parse_codes
+from storage.urls import folders
+from storage.verify import verify
+from tasks.options import LaneOptions
+from tasks.outstanding import uncaptioned
+
+SHARD = ShardName("0000", "00000")
+HERE = LaneOptions(lanes=0)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> str:
+    return str(make_whole_root(tmp_path, 6))
+
+
+def fail_first_picture(root: str, code: str) -> tuple[Any, bytes]:
+    """What a lane killed by its first picture would have left; the store, and the sound bytes."""
+    from dataclasses import replace
+
+    place = open_root(root)
+    (name,) = [one for one in folders(embedding_settings(place).parent) if one.startswith("size")]
+    space = embedding_settings(place).read(name)
+    assert space
+    store = embedding_store(place, space)
+    standing = store.receipt(SHARD)
+    sound = Path(store.data_url(SHARD)).read_bytes()
+    schema = read_schema(store.data_url(SHARD))
+    rows = pa.concat_tables(store.read(SHARD)).to_pylist()
+    rows[0] |= {"status": "error", "error_code": code, "error_detail": None, "embedding": None}
+    made = store.encoded(SHARD, [rows_to_table(rows, schema)], schema)
+    failed = replace(standing, files=made.files, failures=made.failures, generation=1)
+    commit_receipt(store.batch(SHARD.batch), SHARD.stem, failed)
+    return store, sound
+
+
+def stale(root: str) -> list[ShardName]:
+    place = open_root(root)
+    settings = run_settings(place)
+    (name,) = [one for one in folders(settings.parent) if one.startswith("size")]
+    run = settings.read(name)
+    assert run
+    space = run_space(place, run)
+    assert space
+    return uncaptioned(place, run, space).shards
+
+
+def test_a_mended_picture_has_the_bytes_of_a_first_success(root: str) -> None:
+    store, sound = fail_first_picture(root, "worker_killed")
+    found = retry_failed(root, PASSING, 3, "", HERE)
+    assert (found["tried"], found["mended"]) == (1, 1)
+    receipt = store.receipt(SHARD)
+    assert Path(store.data_url(SHARD)).read_bytes() == sound
+    assert (receipt.generation, receipt.facts["attempts"]) == (2, 2)
+    assert "worker_killed" not in receipt.failures
+    assert verify(root).ok
+
+
+def test_what_fails_again_is_let_be_after_so_many_attempts(root: str) -> None:
+    counts = [retry_failed(root, ("not_image",), 3, "", HERE)["tried"] for _ in range(3)]
+    assert counts[0] == counts[1] > 0
+    assert counts[2] == 0
+    assert stale(root) == [], "nothing came out better, so no caption is made anew"
+    assert verify(root).breaches == []
+
+
+def test_other_codes_are_not_tried(root: str) -> None:
+    fail_first_picture(root, "timeout")
+    assert retry_failed(root, ("worker_killed",), 3, "", HERE)["shards"] == {}
+    assert retry_failed(root, ("timeout",), 3, "", HERE)["mended"] == 1
+
+
+def test_the_quarantine_says_what_failed_why_and_how_often(root: str) -> None:
+    retry_failed(root, ("not_image",), 3, "", HERE)
+    for name in folders(run_settings(open_root(root)).parent):
+        rows = pq.read_table(f"{root}/quarantine/{name}.parquet").to_pylist()
+        assert {(row["path"], row["error_code"], row["attempts"]) for row in rows} == {
+            ("broken.jpg", "not_image", 2)
+        }
+
+
+def test_a_code_that_nothing_bears_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="'slow' is no error code: give some of"):
+        parse_codes("timeout,slow")
