@@ -9,17 +9,23 @@ from captioner.encoders import Encoder, load_encoder
 from captioner.presets import load_captioner
 
 
-@lru_cache(maxsize=2)
 def encoder_in_lane(name: str, form: Form, numerics: Numerics) -> Encoder:
-    """The encoder, giving its embeddings in `form`."""
+    """The encoder, giving its embeddings in `form`; the stages share it, whatever their batches."""
     use_threads(numerics.threads)
-    return load_encoder(name, form, device=numerics.device, dtype=numerics.dtype)
+    return _encoder(name, form, numerics.device, numerics.dtype)
 
 
-@lru_cache(maxsize=2)
 def captioner_in_lane(model: str, numerics: Numerics) -> Captioner:
     """The captioner of a preset or folder."""
     use_threads(numerics.threads)
-    return load_captioner(
-        model, device=numerics.device, dtype=numerics.dtype, batch_size=numerics.batch_size
-    )
+    return _captioner(model, numerics.device, numerics.dtype, numerics.batch_size)
+
+
+@lru_cache(maxsize=2)
+def _encoder(name: str, form: Form, device: str, dtype: str) -> Encoder:
+    return load_encoder(name, form, device=device, dtype=dtype)
+
+
+@lru_cache(maxsize=2)
+def _captioner(model: str, device: str, dtype: str, batch_size: int) -> Captioner:
+    return load_captioner(model, device=device, dtype=dtype, batch_size=batch_size)
