@@ -43,6 +43,7 @@ PROOFS = {
     "I1": Proof("zoo", 1000, 100, "malformed pictures among nine times as many good ones"),
     "I2": Proof("mutated", 13_500, 900, "mutated files, their time and memory"),
     "V1": Proof("tamper", 260, 13, "a finished root tampered with"),
+    "N1": Proof("nights", 2000, 60, "two nights of a real server and worker, and a third at once"),
 }
 
 

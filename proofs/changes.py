@@ -14,6 +14,7 @@ from proofs.small_run import ONE_THREAD, draw, finish
 from proofs.stores import new_root
 from storage.captions import run_settings
 from storage.layout import open_root
+from storage.schema import SCHEMA_VERSION
 from storage.urls import folders, join
 from tasks.options import CaptionOptions, DecodeOptions, EmbedOptions
 from tasks.outstanding import unembedded
@@ -86,12 +87,14 @@ def _schema(scratch: Path) -> bool:
     """A root of an earlier schema is made again, not read as if it were of this one."""
     source, root = _finished(scratch)
     before = _spaces(root)
-    version = embed.SCHEMA_VERSION
+    stages: tuple[Any, ...] = (embed, caption)  # each has the version under its own name
+    for stage in stages:
+        stage.SCHEMA_VERSION = SCHEMA_VERSION + 1
     try:
-        embed.SCHEMA_VERSION = caption.SCHEMA_VERSION = version + 1
         finish(source, root)
     finally:
-        embed.SCHEMA_VERSION = caption.SCHEMA_VERSION = version
+        for stage in stages:
+            stage.SCHEMA_VERSION = SCHEMA_VERSION
     return len(_spaces(root)) == len(before) + 1 and len(folders(join(root, "captions"))) == 2
 
 

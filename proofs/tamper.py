@@ -37,7 +37,8 @@ def prove(count: int, seed: int, scratch: Path) -> dict[str, Any]:
             done.append(_once(root, number, random.Random(f"{seed}:{number}")))
             file.write(json.dumps(done[-1]) + "\n")
             file.flush()
-    tried, found = Counter(), Counter()
+    tried: Counter[str] = Counter()
+    found: Counter[str] = Counter()
     for one in done[:count]:
         tried[one["kind"]] += 1
         found[one["kind"]] += one["found"]

@@ -33,14 +33,14 @@ def prove(count: int, seed: int, scratch: Path) -> dict[str, Any]:
     for number in range(max(0, count - len(cases))):
         data = bytearray(whole)
         if number % 2:
-            data = data[: draw.randrange(len(data))]
+            del data[draw.randrange(len(data)) :]
         else:
             data[draw.choice(headers) + draw.randrange(512)] ^= 1 << draw.randrange(8)
         cases[f"{('flip', 'cut')[number % 2]} {number}"] = (bytes(data), len(members))
     outcomes: Counter[str] = Counter()
     silent = []
-    for name, (data, written) in cases.items():
-        outcome = _outcome(data, written)
+    for name, (content, written) in cases.items():
+        outcome = _outcome(content, written)
         outcomes[outcome] += 1
         silent += [name] if outcome == "silent" else []
     return {"proof": "T1", "ok": not silent, "cases": len(cases), **outcomes, "silent": silent}

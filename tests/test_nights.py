@@ -1,4 +1,4 @@
-"""Two small nights on a real Prefect server; `python -m proofs.nights` runs the whole ones."""
+"""Two small nights on a real Prefect server; `python -m proofs N1` runs the whole ones."""
 
 import json
 import signal
@@ -19,7 +19,7 @@ def test_the_second_night_captions_what_is_new_and_the_server_tells_what_the_fil
 ) -> None:
     from proofs.nights import prove
 
-    facts = prove(60, 15, 5, tmp_path)
+    facts = prove(60, 1, tmp_path)
     assert facts["api"] == facts["files"]
     assert [night["caption"] for night in facts["files"]] == [60, 20]
     assert facts["rows"] == {"rows": 75, "of_these_bytes": True}
