@@ -81,10 +81,15 @@ def litter(url: str, expected: dict[str, bytes]) -> list[str]:
 
 def sweep(url: str) -> int:
     """Remove what a killed writer leaves on a disk, known by its name; how many there were."""
-    names = [name for name in contents(url) if PARTIAL.fullmatch(name.rsplit("/", 1)[-1])]
+    names = [name for name in contents(url) if is_partial(name)]
     for name in names:
         remove(join(url, name))
     return len(names)
+
+
+def is_partial(name: str) -> bool:
+    """Whether a file has the name that it has on a disk while it is being written."""
+    return bool(PARTIAL.fullmatch(name.rsplit("/", 1)[-1]))
 
 
 def dangling(url: str) -> int:
