@@ -64,7 +64,7 @@ class CaptionsTask:
 
 
 @contextmanager
-def captions_task(settings: Settings, usual: int = 510) -> Iterator[CaptionsTask]:
+def captions_task(settings: Settings, usual: int = 1020) -> Iterator[CaptionsTask]:
     """The task; gpt2's weights are made once and kept, tiny ones are thrown away."""
     count = -(-settings.items(usual, _LENGTHS) // _LENGTHS) * _LENGTHS
     settings.cache.mkdir(parents=True, exist_ok=True)

@@ -105,7 +105,8 @@ class Gpt2Slots:
 
     def enter(self, prefix_RPD: Tensor, rows: Sequence[int], slots: Sequence[int]) -> HeadedLogits:
         """Begin a caption in each of `slots`, after the prefix at the same place of `rows`."""
-        row_S = torch.tensor(rows, device=prefix_RPD.device)
+        alone = list(rows) == list(range(len(prefix_RPD)))  # each prefix is one slot's, in order
+        row_S = None if alone else torch.tensor(rows, device=prefix_RPD.device)
         slot_S = torch.tensor(slots, device=prefix_RPD.device)
         first_RSD, *again = self._opening.readings(prefix_RPD)
         self._opened = first_RSD.shape[1]
@@ -113,7 +114,7 @@ class Gpt2Slots:
         hidden_RD = self._read(first_RSD, row_S, slot_S)
         for start_RSD in again:
             self._read(start_RSD, row_S, slot_S)
-        return self._weights.next(hidden_RD[row_S])
+        return self._weights.next(_picked(hidden_RD, row_S))
 
     def step(self, token_GK: Tensor, alive: Sequence[bool]) -> HeadedLogits:
         """Read the token that each row wrote last; what may follow, for all N rows."""
@@ -146,7 +147,7 @@ class Gpt2Slots:
         """Take what is not finite out of slots, so that it cannot reach who enters next."""
         self._pages.wipe(slots)
 
-    def _read(self, start_RSD: Tensor, row_S: Tensor, slot_S: Tensor) -> Tensor:
+    def _read(self, start_RSD: Tensor, row_S: Tensor | None, slot_S: Tensor) -> Tensor:
         """Read whole openings; the hidden state at the last position of each: hidden_RD."""
         prefixes, length, _ = start_RSD.shape
         x_ND = (start_RSD + self._weights.position_TD[:length]).flatten(0, 1)
@@ -156,10 +157,14 @@ class Gpt2Slots:
         def attend(layer: int, qkv_NF: Tensor) -> Tensor:
             parts = qkv_NF.view(prefixes, length, 3, self._weights.heads, -1)
             query, key, value = parts.permute(2, 0, 3, 1, 4)
-            self._pages.fill(layer, slot_S, key[row_S], value[row_S])
+            self._pages.fill(layer, slot_S, _picked(key, row_S), _picked(value, row_S))
             return _attention(query, key, value, mask_SS)
 
         return self._weights.run(x_ND, attend, last_of=length)
+
+
+def _picked(x_R: Tensor, row_S: Tensor | None) -> Tensor:
+    return x_R if row_S is None else x_R[row_S]
 
 
 def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:

@@ -54,8 +54,9 @@ class Pages:
     def fill(self, layer: int, slot_S: Tensor, keys_SHTE: Tensor, values_SHTE: Tensor) -> None:
         """Bring the first columns of slots that entered, whatever they held before."""
         columns = keys_SHTE.shape[2]
-        self._blocks[2 * layer][slot_S, :, :columns] = keys_SHTE
-        self._blocks[2 * layer + 1][slot_S, :, :columns] = values_SHTE
+        pair = self._blocks[2 * layer], self._blocks[2 * layer + 1]
+        for block, new in zip(pair, (keys_SHTE, values_SHTE), strict=True):
+            _wide(block)[slot_S, :, :columns] = _wide(new)
 
     def advance(self, alive: Sequence[bool]) -> None:
         """Give every living slot K new columns, of which each beam reads its own."""
@@ -72,7 +73,7 @@ class Pages:
         slot_G1 = torch.arange(len(self._used), device=keys_GKHE.device)[:, None]
         pair = self._blocks[2 * layer], self._blocks[2 * layer + 1]
         for block, new in zip(pair, (keys_GKHE, values_GKHE), strict=True):
-            block.transpose(1, 2)[slot_G1, self._place_GK] = new
+            _wide(block).transpose(1, 2)[slot_G1, self._place_GK] = _wide(new)
         return pair
 
     def follow(self, source_GK: Tensor) -> None:
@@ -106,6 +107,15 @@ class Pages:
 
     def _indices(self, numbers: Sequence[int]) -> Tensor:
         return torch.tensor(numbers, dtype=torch.long, device=self._like_HE.device)
+
+
+def _wide(x_E: Tensor) -> Tensor:
+    """The same memory as numbers of 16 bytes where it can be: a CPU moves them one by one."""
+    many = 16 // x_E.element_size()
+    steps = (*x_E.stride()[:-1], x_E.storage_offset(), x_E.shape[-1])
+    if x_E.device.type != "cpu" or x_E.stride(-1) != 1 or any(step % many for step in steps):
+        return x_E
+    return x_E.view(torch.complex128)
 
 
 def _longer(block_GHTE: Tensor, more: int) -> Tensor:
