@@ -20,7 +20,7 @@ def check_exclusive(url: str) -> None:
     """
     if isinstance(filesystem(url)[0], LocalFileSystem | MemoryFileSystem):
         return
-    probe = join(url, f".probe-{uuid.uuid4().hex}")
+    probe = join(url, f".{uuid.uuid4().hex}.partial")  # a name that `nightcap gc` knows
     try:
         create(probe, b"first")
         deaf = create(probe, b"second")

@@ -56,9 +56,9 @@ def take_away(found: Iterable[Garbage]) -> None:
 
 
 def _partials(root: Root) -> Iterator[Garbage]:
-    if not is_local(root.url):
-        return  # an object store shows nothing before it is whole
-    waiting = [root.url, *(join(root.url, part) for part in PARTS)]
+    waiting = [root.url]
+    if is_local(root.url):  # an object store shows no file of a run before it is whole
+        waiting += [join(root.url, part) for part in PARTS]
     while waiting:
         folder = waiting.pop()
         for name, facts in listing(folder).items():

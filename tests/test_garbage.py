@@ -90,6 +90,17 @@ def test_beside_a_receipt_that_cannot_be_read_everything_stays(whole: Root) -> N
     assert len(listing(folder)) > 1
 
 
+def test_what_a_killed_question_to_a_store_leaves_goes(s3_root: str) -> None:
+    root = open_root(s3_root)
+    replace(join(root.url, PARTIAL), b"first")
+    now = stat(join(root.url, PARTIAL)).changed + DAY
+    assert garbage(root, DAY, now) == []
+    (found,) = garbage(root, 60, now)
+    assert found.kind == "partial"
+    take_away([found])
+    assert garbage(root, 0, now) == []
+
+
 def test_an_upload_that_nobody_completed_is_forgotten(s3_root: str) -> None:
     root = open_root(s3_root)
     replace(join(root.url, "shards/0000/00000.tar"), b"whole")

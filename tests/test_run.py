@@ -194,7 +194,7 @@ def test_a_store_that_cannot_tell_writers_apart_is_refused_to_several(
         run(tmp_path / "pictures", f"{s3_root}/deaf", lanes=LaneOptions(lanes=2))
     assert run(tmp_path / "pictures", f"{s3_root}/deaf").ok
     check_exclusive(s3_root)
-    assert not [name for name in fsspec.filesystem("s3").find(s3_root) if ".probe-" in name]
+    assert not [name for name in fsspec.filesystem("s3").find(s3_root) if ".partial" in name]
 
 
 def test_a_damaged_tar_fails_its_shard_alone_and_the_run(tmp_path: Path) -> None:
