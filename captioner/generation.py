@@ -13,10 +13,7 @@ from torch import Tensor
 
 from captioner.decoding import Generated
 from captioner.engine.prefixes import Line, Prefixes
-from captioner.engine.slots import Next, Slots
-
-_PORTION = 16
-"""Captions enter when this part of the slots is free: fewer at once would compute slowly."""
+from captioner.engine.slots import PORTIONS, Next, Slots
 
 
 class TokenModel(Protocol):
@@ -93,6 +90,7 @@ class _Desk:
     def __init__(self, slots: Slots, writer: Writer, count: int) -> None:
         self._slots, self._writer = slots, writer
         self._numbers: list[int | None] = [None] * count
+        self._portion = max(1, count // PORTIONS)
 
     @property
     def alive(self) -> list[bool]:
@@ -124,8 +122,8 @@ class _Desk:
         """Let captions enter if enough slots are free."""
         free = [slot for slot, number in enumerate(self._numbers) if number is None]
         idle = len(free) == len(self._numbers)
-        portion = max(1, len(self._numbers) // _PORTION)
-        count = min(line.waiting, len(free) if idle else len(free) // portion * portion)
+        entering = len(free) if idle else len(free) // self._portion * self._portion
+        count = min(line.waiting, entering)
         if not count or not (idle or self._slots.refills):
             return
         prefix_RPD, rows, numbers = line.take(count)
@@ -136,7 +134,9 @@ class _Desk:
 
     def close_ranks(self) -> None:
         """Leave out empty slots once nobody waits and a quarter of them is empty."""
-        slots = [slot for slot, number in enumerate(self._numbers) if number is not None]
+        lively = sorted(range(len(self._numbers)), key=lambda slot: self._numbers[slot] is None)
+        count = sum(number is not None for number in self._numbers)
+        slots = sorted(lively[: -(-count // self._portion) * self._portion])
         if 4 * len(slots) > 3 * len(self._numbers):
             return
         self._slots.keep(slots)

@@ -32,7 +32,7 @@ def model() -> CaptionModel:
     return tiny_model(seed=3)
 
 
-@pytest.mark.parametrize("at_once", [1, 7, 16])
+@pytest.mark.parametrize("at_once", [1, 7, 16, 35])
 @pytest.mark.parametrize("name", DECODINGS)
 def test_a_caption_that_enters_late_is_the_one_it_would_have_been(
     model: CaptionModel, name: str, at_once: int
@@ -48,6 +48,20 @@ def test_a_caption_that_enters_late_is_the_one_it_would_have_been(
         for one, same in zip(row, other, strict=True):
             assert one.logprob == pytest.approx(same.logprob, rel=1e-5, abs=1e-5)
     assert len({one.n_tokens for row in together for one in row}) > 3
+
+
+def test_products_meet_few_numbers_of_rows(model: CaptionModel) -> None:
+    """oneDNN keeps what it made for each, so that memory would grow with the captions."""
+    portion, rows = 4, set()
+    product = model.language.inference_weights().layers[0].qkv
+    hook = product.register_forward_hook(lambda _, given, __: rows.add(len(given[0])))
+    model.batch_size = 16 * portion
+    image_BC = torch.randn(301, DIM, generator=torch.Generator().manual_seed(7))
+    found = model.candidates(image_BC, DECODINGS["greedy"], [str(n) for n in range(301)])
+    hook.remove()
+    assert len(found) == 301
+    assert len(rows) > 3
+    assert {number % portion for number in rows} == {0}
 
 
 def written(model: CaptionModel, decoding: Decoding, at_once: int) -> list:

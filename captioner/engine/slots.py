@@ -9,6 +9,10 @@ from typing import Protocol
 
 from torch import Tensor
 
+PORTIONS = 16
+"""Captions enter, and slots are left out, by this part of all slots: fewer rows at once would
+compute slowly."""
+
 
 class Next(Protocol):
     """What may follow each of some rows: the distribution of the next token, made as asked."""
