@@ -119,6 +119,7 @@ def _remote_options(options: LaneOptions) -> Iterator[None]:
     import ray
     from prefect_ray.context import remote_options
 
-    gpu = {"num_gpus": 1} if ray.cluster_resources().get("GPU") else {}
+    resources: Any = ray.cluster_resources  # untyped, and perhaps not installed
+    gpu = {"num_gpus": 1} if resources().get("GPU") else {}
     with remote_options(num_cpus=1, max_calls=0, max_retries=TRIES, **gpu):
         yield
