@@ -13,7 +13,7 @@ from torch import Tensor
 
 from captioner.decoding import Generated
 from captioner.engine.prefixes import Line, Prefixes
-from captioner.engine.slots import PORTIONS, Next, Slots
+from captioner.engine.slots import Next, Slots, portion_of
 
 
 class TokenModel(Protocol):
@@ -90,7 +90,7 @@ class _Desk:
     def __init__(self, slots: Slots, writer: Writer, count: int) -> None:
         self._slots, self._writer = slots, writer
         self._numbers: list[int | None] = [None] * count
-        self._portion = max(1, count // PORTIONS)
+        self._portion = portion_of(count)
 
     @property
     def alive(self) -> list[bool]:
@@ -134,9 +134,9 @@ class _Desk:
 
     def close_ranks(self) -> None:
         """Leave out empty slots once nobody waits and a quarter of them is empty."""
-        lively = sorted(range(len(self._numbers)), key=lambda slot: self._numbers[slot] is None)
-        count = sum(number is not None for number in self._numbers)
-        slots = sorted(lively[: -(-count // self._portion) * self._portion])
+        slots = [slot for slot, number in enumerate(self._numbers) if number is not None]
+        empty = [slot for slot, number in enumerate(self._numbers) if number is None]
+        slots = sorted(slots + empty[: -len(slots) % self._portion])
         if 4 * len(slots) > 3 * len(self._numbers):
             return
         self._slots.keep(slots)

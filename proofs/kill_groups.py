@@ -13,23 +13,13 @@ from typing import Any
 
 from captioner import scenes
 from proofs.forks import Fork
-from proofs.small_run import ONE_THREAD
+from proofs.small_run import ONE_THREAD, caption_all, embed_all
 from proofs.stores import contents, is_partial, litter, new_root, s3_server, sweep
 from storage.layout import open_root
 from storage.models import ModelName
-from storage.plan import ShardOptions
-from storage.run_summary import finalise, unseal
-from storage.sources import open_source
-from tasks.ingest import IngestOptions
-from tasks.options import CaptionOptions, EmbedOptions, TrainOptions
-from tasks.outstanding import to_cut, uncaptioned, unembedded
-from tasks.settings.caption import caption_sources, settle_run
-from tasks.settings.embed import settle_embeddings
+from tasks.options import CaptionOptions, TrainOptions
 from tasks.settings.train import settle_training
-from tasks.units.caption import caption_shard
-from tasks.units.embed import embed_shard
-from tasks.units.jobs import CaptionJob, EmbedJob, ShardJob, TrainJob
-from tasks.units.shard import cut_shard
+from tasks.units.jobs import TrainJob
 from tasks.units.train import train_model
 
 PICTURES, SHARD, STEPS = 24, 4, 6
@@ -96,25 +86,12 @@ def _work(source: Path, root: str) -> Callable[[], None]:
 
 def _finish(source: Path, url: str) -> None:
     place = open_root(url)
-    ingest = IngestOptions(shards=ShardOptions(samples_per_shard=SHARD))
-    for shard in to_cut(place, open_source(str(source)), ingest).shards:
-        cut_shard(ShardJob(root=url, shard=str(shard), source=str(source)))
-    space = settle_embeddings(place, EmbedOptions(encoder="nano", compute=ONE_THREAD), 0)
-    for shard in unembedded(place, space).shards:
-        embed_shard(EmbedJob(root=url, shard=str(shard), space=space.name, encoder="nano"))
+    space = embed_all(place, source, SHARD, "nano")
     training = TrainOptions(out="small", steps=STEPS, compute=ONE_THREAD)
     trained = settle_training(place, training, space, 0)
     train_model(TrainJob(root=url, name="small", version=trained.name))
-    options = CaptionOptions(model=str(ModelName("small", trained.name)), compute=ONE_THREAD)
-    run = settle_run(place, options, space, 0)
-    model, encoder = caption_sources(place, options, run)
-    todo = uncaptioned(place, run, space).shards
-    if todo:
-        unseal(place, run)
-    for shard in todo:
-        job = CaptionJob(root=url, shard=str(shard), run=run.name, model=model, encoder=encoder)
-        caption_shard(job)
-    finalise(place, run)
+    model = str(ModelName("small", trained.name))
+    caption_all(place, space, CaptionOptions(model=model, compute=ONE_THREAD))
 
 
 def _draw(folder: Path) -> Path:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from storage.layout import open_root
+from storage.layout import Root, open_root
 from storage.plan import ShardOptions
 from storage.run_summary import finalise, unseal
+from storage.settled import Settled
 from storage.sources import open_source
 from tasks.ingest import IngestOptions
 from tasks.options import CaptionOptions, ComputeOptions, DecodeOptions, EmbedOptions
@@ -37,19 +38,31 @@ def draw(folder: Path, count: int) -> Path:
 def finish(source: Path, url: str, size: int = 3, decode: DecodeOptions = DecodeOptions()) -> None:
     """Do whatever is left to do until the captions of `source` are sealed under `url`."""
     place = open_root(url)
+    space = embed_all(place, source, size, "size")
+    caption_all(place, space, CaptionOptions(model="size", compute=ONE_THREAD, decode=decode))
+
+
+def embed_all(place: Root, source: Path, size: int, encoder: str) -> Settled:
+    """Cut and embed whatever is left; the settings of the embeddings."""
+    url = place.url
     ingest = IngestOptions(shards=ShardOptions(samples_per_shard=size))
     for shard in to_cut(place, open_source(str(source)), ingest).shards:
         cut_shard(ShardJob(root=url, shard=str(shard), source=str(source)))
-    space = settle_embeddings(place, EmbedOptions(encoder="size", compute=ONE_THREAD), 0)
+    space = settle_embeddings(place, EmbedOptions(encoder=encoder, compute=ONE_THREAD), 0)
     for shard in unembedded(place, space).shards:
-        embed_shard(EmbedJob(root=url, shard=str(shard), space=space.name, encoder="size"))
-    options = CaptionOptions(model="size", compute=ONE_THREAD, decode=decode)
+        embed_shard(EmbedJob(root=url, shard=str(shard), space=space.name, encoder=encoder))
+    return space
+
+
+def caption_all(place: Root, space: Settled, options: CaptionOptions) -> None:
+    """Caption whatever is left, and seal the run."""
     run = settle_run(place, options, space, 0)
     model, encoder = caption_sources(place, options, run)
     todo = uncaptioned(place, run, space).shards
     if todo:
         unseal(place, run)
     for shard in todo:
-        job = CaptionJob(root=url, shard=str(shard), run=run.name, model=model, encoder=encoder)
-        caption_shard(job)
+        caption_shard(
+            CaptionJob(root=place.url, shard=str(shard), run=run.name, model=model, encoder=encoder)
+        )
     finalise(place, run)

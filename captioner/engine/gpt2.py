@@ -17,7 +17,7 @@ from transformers import GPT2LMHeadModel
 from captioner.engine.head import PART, HeadedLogits
 from captioner.engine.linear import linear
 from captioner.engine.pages import Pages
-from captioner.engine.slots import PORTIONS
+from captioner.engine.slots import portion_of
 from captioner.packed import PackedLinear
 
 _TANH_GELUS = ("gelu_new", "gelu_pytorch_tanh")
@@ -103,12 +103,12 @@ class Gpt2Slots:
         like_HE = weights.token_VD.new_zeros(weights.heads, width // weights.heads)
         self._pages = Pages(len(weights.layers), slots, beams, like_HE)
         self._opened = 0
-        self._portion = max(1, slots // PORTIONS)
+        self._portion = portion_of(slots)
 
     def enter(self, prefix_RPD: Tensor, rows: Sequence[int], slots: Sequence[int]) -> HeadedLogits:
         """Begin a caption in each of `slots`, after the prefix at the same place of `rows`."""
         spare = -len(prefix_RPD) % self._portion
-        if spare:  # oneDNN keeps what it made for every number of rows it met: let them be few
+        if spare:
             prefix_RPD = torch.cat([prefix_RPD, prefix_RPD[-1:].expand(spare, -1, -1)])
         alone = list(rows) == list(range(len(prefix_RPD)))  # each prefix is one slot's, in order
         row_S = None if alone else torch.tensor(rows, device=prefix_RPD.device)

@@ -9,9 +9,16 @@ from typing import Protocol
 
 from torch import Tensor
 
-PORTIONS = 16
-"""Captions enter, and slots are left out, by this part of all slots: fewer rows at once would
-compute slowly."""
+_PORTIONS = 16
+
+
+def portion_of(slots: int) -> int:
+    """By how many slots captions enter and slots are left out.
+
+    Fewer rows at once would compute slowly, and oneDNN keeps what it made for every number of
+    rows it met: let them be few.
+    """
+    return max(1, slots // _PORTIONS)
 
 
 class Next(Protocol):
