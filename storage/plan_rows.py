@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from storage.fingerprint import canonical
-from storage.parquet import damage, opened, read
+from storage.parquet import damage, opened, read, read_group
 from storage.schema import ROW_GROUP
 from storage.sources.item import SourceItem, path_order
 from storage.stems import Stems
@@ -154,7 +154,7 @@ def rows_of(url: str, stem: str) -> list[PlanRow]:
             if facts is not None and facts.has_min_max and not facts.min <= stem <= facts.max:
                 continue
             with damage(url):
-                table = parquet.read_row_group(number)
+                table = read_group(parquet, number)
             mine = table.filter(pc.equal(table["stem"], stem)).drop_columns(["change"])
             found += [
                 PlanRow(**row | {"captions": tuple(row["captions"])}) for row in mine.to_pylist()

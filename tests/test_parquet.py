@@ -15,7 +15,7 @@ import pytest
 from storage.commit import replace
 from storage.errors import ConfigurationError, SchemaError, ShardError
 from storage.fingerprint import sha256_file
-from storage.parquet import encode, read, read_schema, rows_to_table
+from storage.parquet import SMALL, encode, read, read_schema, rows_to_table
 from storage.schema import INDEX, ROW_GROUP, embeddings_schema, facts_of, with_facts
 from storage.urls import join
 
@@ -164,7 +164,7 @@ GROWTH = """
     import resource, sys
     import numpy as np, pyarrow as pa
     from pathlib import Path
-    from storage.parquet import encode, read
+    from storage.parquet import SMALL, encode, read
     from storage.schema import embeddings_schema
     pa.set_memory_pool(pa.system_memory_pool())
     schema = embeddings_schema(256, "float16")
@@ -231,3 +231,26 @@ def test_embeddings_of_both_widths_come_back_bit_for_bit(tmp_path: Path) -> None
         whole = rows_to_table(rows, schema)
         made = encode([whole], schema, tmp_path / dtype)
         assert everything(made.path).equals(whole)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads by /proc")
+def test_reading_starts_no_thread_of_arrows(tmp_path: Path) -> None:
+    """One that lets go of Python's bytes while the interpreter ends would abort the process."""
+    made = encode([table(0, 90_000)], INDEX, tmp_path / "x.parquet")
+    assert made.size > SMALL  # not read whole
+    small = encode([table(0, 100)], INDEX, tmp_path / "y.parquet")
+    program = f"""
+        from pathlib import Path
+        from storage.parquet import read, read_batches
+
+        def threads(): return len(list(Path("/proc/self/task").iterdir()))
+
+        before = threads()
+        for url in {[str(made.path), str(small.path)]}:
+            rows = sum(table.num_rows for table in read(url))
+            assert rows == sum(table.num_rows for table in read_batches(url, ["key", "path"]))
+        print(rows, threads() - before)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["100", "0"]
