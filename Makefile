@@ -16,13 +16,17 @@ TESTS := $(BIN)/python -m pytest
 	  chromium fonts-dejavu-core fonts-noto-color-emoji)
 	touch $@
 
+.venv/ray: .venv/installed     ## an engine that the fast tests do without
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,ray]'
+	touch $@
+
 demo: .venv/installed          ## draw pictures, shard, embed, train, caption, score: no network
 	$(BIN)/nightcap demo nightcap-demo
 
 test: check                    ## everything that answers within minutes
 	OMP_NUM_THREADS=1 $(TESTS) -m "not slow" -n 2  # two workers with two threads each would fight
 
-test-slow: .venv/installed .venv/browser  ## proofs that kill, install, or draw thousands of pictures
+test-slow: .venv/browser .venv/ray  ## proofs that kill, install, or draw thousands of pictures
 	OMP_NUM_THREADS=1 $(TESTS) -m slow --timeout 1200 -n 2
 
 prove: .venv/installed         ## the whole counts of every proof: hours; goes on where it was stopped
