@@ -36,7 +36,7 @@ class SizeEncoder:
 
     def encode_images(self, pixels_BCHW: Tensor) -> Tensor:
         """The sizes as embeddings image_BC, not of length 1."""
-        return pixels_BCHW[:, :, 0, 0].float()
+        return pixels_BCHW[:, :, 0, 0].float().cpu()
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Embeddings text_BC of length 1; a text without two numbers counts as a 1 by 1 picture."""

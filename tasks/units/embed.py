@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
+from captioner.copies import Coming, Copies, copies_to, pulled_ahead
 from captioner.devices import Numerics
 from captioner.encoders import Encoder
 from captioner.errors import PictureError
@@ -86,10 +87,12 @@ def embedded(
     A batch is always the same pictures, however long each takes, so that a resumed shard has the
     bits of an undisturbed one.
     """
+    copies = copies_to(numerics.device)
     with ThreadPoolExecutor(numerics.threads) as decoders:
         prepared = _ahead(samples, encoder, decoders, AHEAD * numerics.batch_size)
-        while batch := list(islice(prepared, numerics.batch_size)):
-            yield _embed(batch, encoder, schema)
+        begun = _begun(prepared, copies, numerics.batch_size)
+        for batch, coming in pulled_ahead(begun, copies.ahead):
+            yield _embed(batch, coming(), encoder, schema)
             tick("embed", len(batch))
 
 
@@ -126,13 +129,22 @@ def _prepare(sample: Sample, encoder: Encoder) -> _Prepared:
         return _Prepared(row | _failure(error.code, error.detail), None)
 
 
-def _embed(batch: list[_Prepared], encoder: Encoder, schema: pa.Schema) -> pa.Table:
+def _begun(
+    prepared: Iterator[_Prepared], copies: Copies, size: int
+) -> Iterator[tuple[list[_Prepared], Coming]]:
+    """Batches, the pixels of each on their way to the device from when it is asked for."""
+    while batch := list(islice(prepared, size)):
+        pixels = [one.pixels_CHW for one in batch if one.pixels_CHW is not None]
+        yield batch, copies.begin(pixels)
+
+
+def _embed(
+    batch: list[_Prepared], pixels_BCHW: torch.Tensor, encoder: Encoder, schema: pa.Schema
+) -> pa.Table:
     image_BC: npt.NDArray[np.float32] = np.zeros((len(batch), encoder.dim), dtype=np.float32)
     there = [number for number, one in enumerate(batch) if one.pixels_CHW is not None]
-    pixels = [one.pixels_CHW for one in batch if one.pixels_CHW is not None]
     made = within_memory(
-        lambda start, stop: list(encoder.encode_images(torch.stack(pixels[start:stop]))),
-        len(pixels),
+        lambda start, stop: list(encoder.encode_images(pixels_BCHW[start:stop])), len(there)
     )
     for number, image_C in zip(there, made, strict=True):
         if image_C is None:
