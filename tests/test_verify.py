@@ -1,19 +1,25 @@
 """verify: a sound root passes, every small tampering is found, what is only undone is no breach."""
 
 import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from proofs.tamper import prove
 from proofs.whole_root import make_whole_root
 from storage.commit import replace
+from storage.garbage import garbage
+from storage.layout import open_root
 from storage.urls import folders, join
 from storage.verify import verify
 
 COMMAND = [sys.executable, "-W", "ignore", "-c", "from flows.cli import main; main()", "verify"]
+DAY = 86_400.0
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +57,35 @@ def test_the_command_says_what_is_wrong_where_and_how_to_mend_it(whole: Path) ->
         "what": "its bytes are not those of its receipt",
         "mend": "remove it and run `nightcap shard` with its source again",
     } in facts["breaches"]
+
+
+@pytest.mark.parametrize("days", [-1, 1])
+def test_a_clock_a_day_off_changes_nothing(whole: Path, days: int) -> None:
+    """Neither what is done, nor what is sound, nor what may go is told by a file's time."""
+    before = told("status", whole)
+    assert before["stages"]
+    move_times(whole, days)
+    try:
+        assert told("status", whole) == before
+        assert verify(str(whole)).ok
+        assert garbage(open_root(str(whole)), 0.0, time.time() + 2 * DAY) == []
+    finally:
+        move_times(whole, -days)
+
+
+def move_times(root: Path, days: int) -> None:
+    for path in root.rglob("*"):
+        changed = path.stat().st_mtime + days * DAY
+        os.utime(path, (changed, changed))
+
+
+def told(command: str, root: Path) -> dict[str, Any]:
+    """What a command says of the root in JSON."""
+    done = subprocess.run(
+        [*COMMAND[:-1], command, str(root), "--json"], check=True, capture_output=True, text=True
+    )
+    facts: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return facts
 
 
 def test_quick_sees_sizes_and_receipts_but_no_flipped_bit(whole: Path) -> None:
