@@ -7,6 +7,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from example_receipt import RECEIPT
 
 from storage.commit import create, replace
 from storage.errors import CommitConflict, ReceiptError, StoreUnavailable
@@ -22,20 +23,6 @@ from storage.receipts import (
     unchanged,
 )
 from storage.urls import join, listing, stat
-
-RECEIPT = Receipt(
-    stage="caption",
-    shard="0000/00017",
-    fingerprint="f" * 64,
-    rows=10_000,
-    failures={"truncated": 2, "empty": 1},
-    files=(FileFacts(url="captions/run/0000/00017-ab.parquet", size=12_345, sha256="a" * 64),),
-    inputs=(
-        FileFacts(url="embeddings/nano-1/0000/00017-cd.parquet", size=99, sha256="b" * 64),
-        FileFacts(url="s3://elsewhere/ä b.tar", size=1, stamp="etag-1"),
-    ),
-    facts={"bytes_read": 1.5e10, "name": 'Ünïcode\u2028 "quoted"', "none": None, "list": [1, "a"]},
-)
 
 
 def test_a_committed_receipt_is_the_record_of_its_shard(root_url: str) -> None:

@@ -28,8 +28,9 @@ from storage.embeddings import (
     embedding_table,
 )
 from storage.errors import ConfigurationError
-from storage.layout import ShardName, open_root
+from storage.layout import Root, ShardName, open_root
 from storage.receipts import Receipt
+from storage.settled import Settled
 from storage.shards import Sample, ShardStore
 from tasks.progress import tick
 from tasks.settings.common import space_form
@@ -40,33 +41,54 @@ AHEAD = 3
 """Batches decoded in advance: enough to keep the encoder busy, little enough to hold."""
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a job names, found and loaded."""
+
+    root: Root
+    shard: ShardName
+    settled: Settled
+    encoder: Encoder
+
+    @classmethod
+    def of(cls, job: EmbedJob) -> "Work":
+        """Raises ConfigurationError if the job's space has no settings."""
+        root = open_root(job.root)
+        settled = embedding_settings(root).read(job.space)
+        if settled is None:
+            raise ConfigurationError(f"there are no settings for embeddings {job.space!r}")
+        numerics = Numerics(**settled.resolved["numerics"])
+        encoder = encoder_in_lane(job.encoder, space_form(settled), numerics)
+        return cls(root, ShardName.parse(job.shard), settled, encoder)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of the rows."""
+        return embedding_file_schema(self.settled)
+
+    def samples(self) -> Iterator[Sample]:
+        """All of the shard's, in order."""
+        return ShardStore(self.root).samples(self.shard)
+
+    def rows(self, samples: Iterable[Sample]) -> Iterator[pa.Table]:
+        """A row for each of `samples`."""
+        numerics = Numerics(**self.settled.resolved["numerics"])
+        return embedded(samples, self.encoder, numerics, self.schema)
+
+
 def embed_shard(job: EmbedJob) -> Receipt:
     """The receipt of the shard's embeddings, made now."""
-    root, shard = open_root(job.root), ShardName.parse(job.shard)
-    settled = embedding_settings(root).read(job.space)
-    if settled is None:
-        raise ConfigurationError(f"there are no settings for embeddings {job.space!r}")
-    numerics = Numerics(**settled.resolved["numerics"])
-    encoder = encoder_in_lane(job.encoder, space_form(settled), numerics)
-    shards = ShardStore(root)
-    schema = embedding_file_schema(settled)
-    samples = without(shards.samples(shard), dict(job.refused))
-    tables = embedded(samples, encoder, numerics, schema)
-    store = embedding_store(root, settled)
-    return store.commit(shard, tables, schema, shards.receipt_input(shard))
+    work = Work.of(job)
+    tables = work.rows(without(work.samples(), dict(job.refused)))
+    made_from = ShardStore(work.root).receipt_input(work.shard)
+    store = embedding_store(work.root, work.settled)
+    return store.commit(work.shard, tables, work.schema, made_from)
 
 
 def probe_pictures(job: EmbedJob, start: int, stop: int) -> int:
     """Embed rows `start` to `stop` of the shard and keep nothing: whoever asks sees if we live."""
-    root, shard = open_root(job.root), ShardName.parse(job.shard)
-    settled = embedding_settings(root).read(job.space)
-    if settled is None:
-        raise ConfigurationError(f"there are no settings for embeddings {job.space!r}")
-    numerics = Numerics(**settled.resolved["numerics"])
-    encoder = encoder_in_lane(job.encoder, space_form(settled), numerics)
-    samples = islice(ShardStore(root).samples(shard), start, stop)
-    tables = embedded(samples, encoder, numerics, embedding_file_schema(settled))
-    return sum(len(table) for table in tables)
+    work = Work.of(job)
+    return sum(len(table) for table in work.rows(islice(work.samples(), start, stop)))
 
 
 def without(samples: Iterable[Sample], refused: dict[int, str]) -> Iterator[Sample]:
