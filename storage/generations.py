@@ -13,9 +13,9 @@ import pyarrow as pa
 
 from storage.errors import CommitConflict, ShardError
 from storage.layout import ShardName
-from storage.outputs import OutputStore
+from storage.outputs import OutputStore, Written
 from storage.parquet import read_schema
-from storage.receipts import Receipt, commit_receipt, recorded
+from storage.receipts import Receipt, recorded
 
 Change = Callable[[Receipt], Iterable[pa.Table]]
 """The rows of the next generation, made from the receipt of the one that stands."""
@@ -34,20 +34,25 @@ def supersede(
     our look and our commit is not overruled: `change` is asked again, on top of theirs. `facts`,
     asked for after the rows, go into the receipt beside those that stand.
     """
+    offered: list[Receipt] = []
     for _ in range(TRIES):
         standing = _standing(store, shard)
-        made = store.encoded(shard, change(standing), read_schema(_url(store, standing)))
-        if made.files == standing.files:
-            return standing
-        receipt = replace(
-            standing,
-            failures=made.failures,
-            files=made.files,
-            rows=made.rows,
-            facts={**standing.facts, **facts(), "supersedes": standing.digest},
-            generation=standing.generation + 1,
-        )
-        if commit_receipt(store.batch(shard.batch), shard.stem, receipt).digest == receipt.digest:
+
+        def after(made: Written, standing: Receipt = standing) -> Receipt:
+            newer = replace(
+                standing,
+                failures=made.failures,
+                files=made.files,
+                rows=made.rows,
+                facts={**standing.facts, **facts(), "supersedes": standing.digest},
+                generation=standing.generation + 1,
+            )
+            offered.append(standing if made.files == standing.files else newer)
+            return offered[-1]
+
+        schema = read_schema(_url(store, standing))
+        receipt = store.publish(shard, change(standing), schema, after)
+        if receipt == offered[-1]:
             return receipt
     raise CommitConflict(f"shard {shard} is being changed by others all the time: run again")
 

@@ -7,12 +7,20 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from storage.commit import replace, scratch
+from storage.commit import remove, replace, scratch
 from storage.errors import SchemaError, ShardError
 from storage.layout import Root, ShardName
 from storage.parquet import encode, read
-from storage.receipts import FileFacts, Receipt, Recorded, commit_receipt, recorded, recorded_all
-from storage.urls import folders, join
+from storage.receipts import (
+    FileFacts,
+    Receipt,
+    Recorded,
+    commit_receipt,
+    recorded,
+    recorded_all,
+    unchanged,
+)
+from storage.urls import folders, join, listing, read_bytes, stat
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,30 +57,62 @@ class OutputStore:
         then too. The data file is named by its content, so that a
         second attempt at the same work writes the same name and bytes.
         """
-        written = self.encoded(shard, tables, schema)
-        inputs = inputs() if callable(inputs) else inputs
-        receipt = Receipt(
-            stage=self.stage,
-            shard=str(shard),
-            fingerprint=self.fingerprint,
-            rows=written.rows,
-            failures=written.failures,
-            files=written.files,
-            inputs=inputs,
-            facts=facts(),
-            generation=self._generation(shard, inputs),
-        )
-        return commit_receipt(self.batch(shard.batch), shard.stem, receipt)
 
-    def encoded(self, shard: ShardName, tables: Iterable[pa.Table], schema: pa.Schema) -> "Written":
-        """Write the shard's rows under a name made of their content; no receipt names them yet."""
+        def receipt(written: Written) -> Receipt:
+            made_from = inputs() if callable(inputs) else inputs
+            return Receipt(
+                stage=self.stage,
+                shard=str(shard),
+                fingerprint=self.fingerprint,
+                rows=written.rows,
+                failures=written.failures,
+                files=written.files,
+                inputs=made_from,
+                facts=facts(),
+                generation=self._generation(shard, made_from, written),
+            )
+
+        return self.publish(shard, tables, schema, receipt)
+
+    def publish(
+        self,
+        shard: ShardName,
+        tables: Iterable[pa.Table],
+        schema: pa.Schema,
+        receipt_of: Callable[[Written], Receipt],
+    ) -> Receipt:
+        """Write the shard's rows under a name made of their content, then the receipt of them.
+
+        Returns the receipt that stands. Rows that somebody swept away before a receipt named
+        them are put back.
+        """
         failures: dict[str, int] = {}
         with scratch() as place:
             made = encode(_counted(tables, failures), schema, place / "data.parquet")
             url = join(self.batch(shard.batch), f"{shard.stem}-{made.sha256[:16]}.parquet")
             replace(url, made.path)
-        data = FileFacts(url=self.root.relative(url), size=made.size, sha256=made.sha256)
-        return Written(made.rows, dict(sorted(failures.items())), (data,))
+            data = FileFacts(url=self.root.relative(url), size=made.size, sha256=made.sha256)
+            receipt = receipt_of(Written(made.rows, dict(sorted(failures.items())), (data,)))
+            standing = commit_receipt(self.batch(shard.batch), shard.stem, receipt)
+            if standing.files == (data,) and stat(url) is None:
+                replace(url, made.path)
+        return standing
+
+    def sweep(self) -> None:
+        """Remove data that no receipt names: a reader may then take all files of a folder.
+
+        Another writer may be about to name what it has just written. It looks once more when its
+        receipt stands, and so do we when the file is gone: whoever looks last puts it back.
+        """
+        for batch in self.batches():
+            names = [name for name in listing(self.batch(batch)) if name.endswith(".parquet")]
+            named = {_data_name(record) for record in self.receipts(batch).values()}
+            for name in sorted(set(names) - named):
+                data = read_bytes(url := join(self.batch(batch), name))
+                remove(url)
+                found = recorded(self.batch(batch), name.rpartition("-")[0])
+                if found and _data_name(found) == name:
+                    replace(url, data)
 
     def read(self, shard: ShardName, columns: list[str] | None = None) -> Iterator[pa.Table]:
         """The committed rows of `shard`, a row group at a time; ShardError if it is not done."""
@@ -106,13 +146,22 @@ class OutputStore:
         """URL of the folder that holds one batch's outputs."""
         return join(self.folder, batch)
 
-    def _generation(self, shard: ShardName, inputs: tuple[FileFacts, ...]) -> int:
-        """0, or one more than the receipt of the same shard made from other inputs."""
+    def _generation(self, shard: ShardName, inputs: tuple[FileFacts, ...], written: Written) -> int:
+        """0, or one more than a receipt that was made from other inputs, or names what is lost."""
         found = recorded(self.batch(shard.batch), shard.stem)
         if found is None:
             return 0
-        same = (found.receipt.inputs, found.receipt.fingerprint) == (inputs, self.fingerprint)
-        return found.receipt.generation + (0 if same else 1)
+        standing = found.receipt
+        same = (standing.inputs, standing.fingerprint) == (inputs, self.fingerprint)
+        stands = standing.files == written.files or all(
+            unchanged(facts, self.root.absolute(facts.url), found.changed)
+            for facts in standing.files
+        )
+        return standing.generation + (0 if same and stands else 1)
+
+
+def _data_name(record: Recorded) -> str:
+    return record.receipt.files[0].url.rpartition("/")[2]
 
 
 def _counted(tables: Iterable[pa.Table], failures: dict[str, int]) -> Iterator[pa.Table]:

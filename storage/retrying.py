@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from storage.errors import ConfigurationError
 from storage.layout import ShardName
-from storage.outputs import OutputStore
+from storage.outputs import OutputStore, Written
 from storage.receipts import Receipt, commit_receipt
 from storage.schema import ERROR_CODES
 
@@ -61,20 +61,22 @@ def commit_attempt(
 ) -> Receipt:
     """Make `tables` the next generation of `shard`: the same work, tried once more."""
     standing = store.receipt(shard)
-    made = store.encoded(shard, tables, schema)
-    return _next(store, shard, standing, rows=made.rows, failures=made.failures, files=made.files)
+
+    def receipt(made: Written) -> Receipt:
+        return _next(standing, rows=made.rows, failures=made.failures, files=made.files)
+
+    return store.publish(shard, tables, schema, receipt)
 
 
 def record_attempt(store: OutputStore, shard: ShardName) -> Receipt:
     """Count an attempt of which nothing came."""
-    return _next(store, shard, store.receipt(shard))
+    return commit_receipt(store.batch(shard.batch), shard.stem, _next(store.receipt(shard)))
 
 
-def _next(store: OutputStore, shard: ShardName, standing: Receipt, **changes: Any) -> Receipt:
+def _next(standing: Receipt, **changes: Any) -> Receipt:
     facts = {
         **standing.facts,
         ATTEMPTS: attempts_of(standing) + 1,
         "supersedes": standing.digest,
     }
-    receipt = replace(standing, facts=facts, generation=standing.generation + 1, **changes)
-    return commit_receipt(store.batch(shard.batch), shard.stem, receipt)
+    return replace(standing, facts=facts, generation=standing.generation + 1, **changes)

@@ -12,7 +12,7 @@ from storage.outputs import OutputStore
 from storage.quality import statistics
 from storage.quality_alarms import alarms
 from storage.settled import Settled
-from storage.urls import folders, join, listing, read_bytes, stat
+from storage.urls import folders, join, read_bytes, stat
 
 DERIVED = ("manifest.json", "stats.json", "README.md")
 """What sums a run up, beside `_SUCCESS` that vouches for them."""
@@ -40,7 +40,7 @@ def finalise(root: Root, settled: Settled) -> dict[str, Any]:
     _write(join(home, "manifest.json"), manifest)
     _write(join(home, "stats.json"), stats)
     _replace_if_other(join(home, "README.md"), _readme(settled, stats).encode())
-    _sweep(store)
+    store.sweep()
     _replace_if_other(join(home, "_SUCCESS"), seal(root, settled, manifest, stats["rows"]))
     return stats
 
@@ -110,17 +110,6 @@ def manifest_of(store: OutputStore, settled: Settled) -> dict[str, Any]:
         for record in store.receipts(batch).values()
     ]
     return {"run": settled.name, "fingerprint": settled.fingerprint, "files": files}
-
-
-def _sweep(store: OutputStore) -> None:
-    for batch in store.batches():
-        named = {
-            record.receipt.files[0].url.rsplit("/", 1)[-1]
-            for record in store.receipts(batch).values()
-        }
-        for name in listing(store.batch(batch)):
-            if name.endswith(".parquet") and name not in named:
-                remove(join(store.batch(batch), name))
 
 
 def _write(url: str, body: dict[str, Any]) -> None:

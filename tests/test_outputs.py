@@ -1,6 +1,7 @@
 """Outputs of a stage on every store: whole or absent, made again when their inputs change."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ import pytest
 
 from storage import open_captions
 from storage.captions import caption_store, run_settings
+from storage.commit import remove
 from storage.embeddings import embedding_table, embedding_values
 from storage.errors import ConfigurationError, SchemaError, ShardError, StorageError
+from storage.generations import supersede
 from storage.layout import Root, ShardName
 from storage.outputs import OutputStore
 from storage.parquet import rows_to_table
@@ -120,12 +123,71 @@ def test_an_output_of_another_configuration_counts_for_nothing(store: OutputStor
 
 
 def test_a_lost_data_file_is_an_error_that_names_it(store: OutputStore) -> None:
-    from storage.commit import remove
-
     receipt = store.commit(SHARD, [table(row("a", "a dog"))], CAPTIONS, INPUT)
     remove(store.root.absolute(receipt.files[0].url))
     with pytest.raises(ShardError, match="00000-"):
         list(store.read(SHARD))
+
+
+def test_lost_rows_that_come_out_otherwise_the_second_time_count(store: OutputStore) -> None:
+    """An edited generation, or a GPU's other bits: the old receipt must not stand for nothing."""
+    store.commit(SHARD, [table(row("a", "a dog"))], CAPTIONS, INPUT)
+    edited = supersede(store, SHARD, lambda _: [table(row("a", "a hound"))])
+    remove(store.root.absolute(edited.files[0].url))
+    again = store.commit(SHARD, [table(row("a", "a dog"))], CAPTIONS, INPUT)
+    assert again.generation == 2
+    assert captions(store) == ["a dog"]
+
+
+def test_lost_rows_that_come_out_the_same_are_put_back(store: OutputStore) -> None:
+    first = store.commit(SHARD, [table(row("a", "a dog"))], CAPTIONS, INPUT)
+    remove(store.root.absolute(first.files[0].url))
+    assert store.commit(SHARD, [table(row("a", "a dog"))], CAPTIONS, INPUT) == first
+    assert captions(store) == ["a dog"]
+
+
+def captions(store: OutputStore) -> list[str]:
+    return [kept["caption"] for kept in next(store.read(SHARD)).to_pylist()]
+
+
+def test_sweeping_takes_what_was_superseded_and_keeps_what_counts(store: OutputStore) -> None:
+    first = store.commit(SHARD, [table(row("a", "a dog"))], CAPTIONS, INPUT)
+    newer = supersede(store, SHARD, lambda _: [table(row("a", "a hound"))])
+    store.sweep()
+    left = [name for name in listing(store.batch("0000")) if name.endswith(".parquet")]
+    assert first.files != newer.files
+    assert left == [newer.files[0].url.rpartition("/")[2]]
+
+
+def test_a_sweep_between_data_and_receipt_loses_nothing(store: OutputStore) -> None:
+    """Two commands that write other shards of one run: the first to end sweeps."""
+
+    def facts() -> dict[str, Any]:  # asked for when the data lies there and no receipt names it
+        store.sweep()
+        return {}
+
+    store.commit(SHARD, [table(row("a", "a dog"))], CAPTIONS, INPUT, facts)
+    assert captions(store) == ["a dog"]
+
+
+def test_many_sweeps_beside_many_writers_lose_nothing(tmp_path: Path) -> None:
+    """Whoever looks last, writer or sweeper, puts back what the other took away."""
+    folder = str(tmp_path / "captions")
+    store = OutputStore(Root(str(tmp_path)), folder, "caption", "f" * 64)
+    names = [ShardName("0000", f"{number:05}") for number in range(60)]
+
+    def write(name: ShardName) -> None:
+        store.commit(name, [table(row("a", str(name)))], CAPTIONS, INPUT)
+
+    with ThreadPoolExecutor(5) as pool:
+        writing = [pool.submit(write, name) for name in names]
+        while not all(one.done() for one in writing):
+            store.sweep()
+        for one in writing:
+            one.result()
+    assert [next(store.read(name))["caption"].to_pylist() for name in names] == [
+        [str(name)] for name in names
+    ]
 
 
 def test_a_row_twice_or_at_odds_with_itself_is_refused(store: OutputStore) -> None:

@@ -13,9 +13,10 @@ from storage.captions import run_settings
 from storage.embeddings import embedding_settings, embedding_store
 from storage.errors import ConfigurationError
 from storage.layout import ShardName, open_root
+from storage.outputs import Written
 from storage.parquet import read_schema, rows_to_table
 from storage.reading import run_space
-from storage.receipts import commit_receipt
+from storage.receipts import Receipt
 from storage.retrying import PASSING, parse_codes
 from storage.urls import folders
 from storage.verify import verify
@@ -45,9 +46,11 @@ def fail_first_picture(root: str, code: str) -> tuple[Any, bytes]:
     schema = read_schema(store.data_url(SHARD))
     rows = pa.concat_tables(store.read(SHARD)).to_pylist()
     rows[0] |= {"status": "error", "error_code": code, "error_detail": None, "embedding": None}
-    made = store.encoded(SHARD, [rows_to_table(rows, schema)], schema)
-    failed = replace(standing, files=made.files, failures=made.failures, generation=1)
-    commit_receipt(store.batch(SHARD.batch), SHARD.stem, failed)
+
+    def failed(made: Written) -> Receipt:
+        return replace(standing, files=made.files, failures=made.failures, generation=1)
+
+    store.publish(SHARD, [rows_to_table(rows, schema)], schema, failed)
     return store, sound
 
 
