@@ -14,11 +14,13 @@ from typing import Any
 import pyarrow as pa
 
 from storage.ahead import ahead
+from storage.errors import StoreUnavailable
 from storage.parquet import encode, rows_to_table
 from storage.plan_rows import PlanRow
 from storage.schema import INDEX, with_facts
 from storage.sources import Source
 from storage.sources.item import clean_captions
+from storage.sources.tree import Tree
 from storage.tar_reader import MAX_BYTES, TarSample
 from storage.tar_writer import TarWriter, member_ending
 from storage.urls import is_local, redact
@@ -82,17 +84,27 @@ class Cutter:
     max_bytes: int = MAX_BYTES
 
     def rows(self, planned: Iterable[PlanRow], tar: TarWriter) -> Iterator[dict[str, Any]]:
-        """Index rows in the order of the plan; each picture is in `tar` once its row is given."""
+        """Index rows in the order of the plan; each picture is in `tar` once its row is given.
+
+        StoreUnavailable if pictures are missing and nothing else is there either.
+        """
         threads = 0 if is_local(self.source.base) else 16
+        missing = 0
         for row, data, facts in ahead(self._looked_at, planned, threads):
             key = picture_key(row.path)
             index = index_row(key, row.path, row.url, data, facts)
             index["captions"] = list(row.captions)
+            missing += facts.error_code == "missing_member"
             if data is not None:
                 told = ("path", "url", "sha256", "width", "height", "format")
                 ext = member_ending(row.path, facts.format)
                 tar.write(key, (ext, data), {name: index[name] for name in told}, row.captions)
             yield index
+        if missing and Tree(self.source.base).is_bare():
+            raise StoreUnavailable(
+                f"{redact(self.source.base)!r} is empty now: is it mounted? {missing} planned "
+                "pictures could not be read, and nothing is recorded of them"
+            )
 
     def _looked_at(self, row: PlanRow) -> tuple[PlanRow, bytes | None, HeaderFacts]:
         if row.size > self.max_bytes:

@@ -9,15 +9,18 @@ import pytest
 
 from flows.retry import retry_failed
 from proofs.whole_root import make_whole_root
-from storage.captions import run_settings
+from storage.captions import caption_store, run_settings
 from storage.embeddings import embedding_settings, embedding_store
 from storage.errors import ConfigurationError
+from storage.generations import supersede
 from storage.layout import ShardName, open_root
 from storage.outputs import Written
 from storage.parquet import read_schema, rows_to_table
 from storage.reading import run_space
 from storage.receipts import Receipt
 from storage.retrying import PASSING, parse_codes
+from storage.run_summary import finalise
+from storage.schema import CAPTIONS
 from storage.urls import folders
 from storage.verify import verify
 from tasks.options import LaneOptions
@@ -88,6 +91,44 @@ def test_other_codes_are_not_tried(root: str) -> None:
     fail_first_picture(root, "timeout")
     assert retry_failed(root, ("worker_killed",), 3, "", HERE)["shards"] == {}
     assert retry_failed(root, ("timeout",), 3, "", HERE)["mended"] == 1
+
+
+LOST = {
+    "status": "error",
+    "error_detail": None,
+    "caption": None,
+    "captions": [],
+    **dict.fromkeys(("caption_logprob", "n_tokens", "clip_sim", "orig_clip_sim")),
+}
+
+
+@pytest.mark.parametrize(
+    "review", [{"caption": "edited"}, {**LOST, "error_code": "rejected"}], ids=["edited", "refused"]
+)
+def test_a_caption_that_failed_by_itself_is_written_again(
+    review: dict[str, Any], root: str
+) -> None:
+    """What a reviewer decided stays as it is."""
+    place = open_root(root)
+    (name,) = [one for one in folders(run_settings(place).parent) if one.startswith("size")]
+    run = run_settings(place).read(name)
+    assert run
+    store = caption_store(place, run)
+    sound = pa.concat_tables(store.read(SHARD)).to_pylist()
+    good = [number for number, row in enumerate(sound) if row["status"] == "ok"]
+    rows = [dict(row) for row in sound]
+    rows[good[0]] |= LOST | {"error_code": "out_of_memory"}
+    rows[good[1]] |= review
+    supersede(store, SHARD, lambda _: [rows_to_table(rows, CAPTIONS)])
+    finalise(place, run)
+
+    found = retry_failed(root, PASSING, 3, name, HERE)
+    assert found["shards"] == {f"{name}/{SHARD}": {"tried": 1, "left": 0}}
+    again = pa.concat_tables(store.read(SHARD)).to_pylist()
+    assert again == [sound[n] if n == good[0] else row for n, row in enumerate(rows)]
+    assert store.receipt(SHARD).facts["attempts"] == 2
+    assert retry_failed(root, PASSING, 3, name, HERE)["tried"] == 0
+    assert verify(root).breaches == []
 
 
 def test_the_quarantine_says_what_failed_why_and_how_often(root: str) -> None:

@@ -4,7 +4,7 @@ import json
 import os
 import tarfile
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import webdataset
+from botocore.exceptions import ClientError
+from fsspec.implementations.memory import MemoryFileSystem
 from planning import plan_batch
 
 from storage.errors import ConfigurationError, ShardError, StoreUnavailable, TarError
@@ -200,6 +202,52 @@ def test_a_failing_store_stops_the_shard_and_leaves_nothing(local: Ingest) -> No
     with pytest.raises(StoreUnavailable):
         local.store.cut(plan, "00000", Flaky(), judge)
     assert set(local.files()) == before
+
+
+@pytest.mark.parametrize("left", ["an empty mount point", "nothing"])
+def test_a_source_that_is_gone_is_recorded_as_no_pictures_fault(local: Ingest, left: str) -> None:
+    """Rows of missing pictures would stand when the disk is back."""
+    fill(local)
+    plan, source = local.plan()
+    Path(local.top).rename(aside := Path(f"{local.top}-unmounted"))
+    if left != "nothing":
+        Path(local.top).mkdir()
+    with pytest.raises(StoreUnavailable, match="is empty now: is it mounted"):
+        local.store.cut(plan, "00000", source, judge)
+    if left != "nothing":
+        Path(local.top).rmdir()
+    aside.rename(local.top)
+    assert local.store.cut(plan, "00000", source, judge).failures == {"not_image": 1}
+
+
+@pytest.mark.parametrize(
+    ("code", "says"), [("ExpiredToken", "renew the credentials"), ("AccessDenied", None)]
+)
+def test_a_store_that_knows_us_no_more_is_not_a_missing_picture(
+    code: str, says: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A picture of which only this one is kept from us is a row."""
+    far = Ingest(f"memory://{tmp_path.name}/root")
+    fill(far)
+    plan, source = far.plan()
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", refuse(code))
+    if says:
+        with pytest.raises(ConfigurationError, match=says):
+            source.read("a.jpg")
+    else:
+        with pytest.raises(FileNotFoundError, match="no permission"):
+            source.read("a.jpg")
+    assert plan.n_rows == 5
+
+
+def refuse(code: str) -> Callable[..., bytes]:
+    """What s3fs makes of such an answer of its store."""
+
+    def cat_file(*_: object, **__: object) -> bytes:
+        answer = {"Error": {"Code": code, "Message": "no"}}
+        raise PermissionError("no") from ClientError(answer, "GetObject")
+
+    return cat_file
 
 
 def test_a_picture_that_cannot_be_read_is_a_row(local: Ingest) -> None:

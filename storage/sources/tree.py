@@ -11,6 +11,7 @@ import stat as modes
 from pathlib import Path
 from typing import NamedTuple
 
+from storage.errors import ConfigurationError
 from storage.receipts import stamp_of
 from storage.urls import as_stat, filesystem, is_local, join, open_read, redact, translated
 
@@ -21,6 +22,10 @@ PICTURES = frozenset(
 """Endings by which a picture is known, in lower case."""
 
 _NO_FILE = {errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL, errno.ENXIO, errno.EISDIR}
+
+
+_DENIED = {"", "AccessDenied", "Forbidden", "403"}
+"""What a store says that keeps one picture from us; other refusals are about who we are."""
 
 
 class Entry(NamedTuple):
@@ -66,6 +71,16 @@ class Tree:
         """`path` with links resolved, so that a loop of links shows."""
         return str(Path(self.full(path)).resolve()) if self.local else self.full(path)
 
+    def is_bare(self) -> bool:
+        """Whether nothing is left: a mount that was lost leaves no folder, or an empty one."""
+        if not self.local:
+            return False
+        try:
+            with os.scandir(self.full("")) as found:
+                return next(found, None) is None
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+
     def entries(self, folder: str) -> list[Entry]:
         """What lies directly in `folder`, sorted; nothing if it went away meanwhile."""
         with translated(self.shown(folder), "list"):
@@ -75,11 +90,18 @@ class Tree:
                 return []
 
     def read(self, path: str) -> bytes:
-        """The file's bytes; FileNotFoundError says why this one has none to give."""
+        """The file's bytes; FileNotFoundError says why this one has none to give.
+
+        ConfigurationError if a store wants other credentials: no picture could be read then.
+        """
         with translated(self.shown(path), "read"):
             try:
                 return self._bytes(self.full(path))
             except (PermissionError, ValueError) as error:
+                if (code := _refusal(error)) not in _DENIED:
+                    raise ConfigurationError(
+                        f"{self.shown(path)!r} cannot be read ({code}): renew the credentials"
+                    ) from error
                 denied = isinstance(error, PermissionError)
                 why = "no permission to read it" if denied else "its name is not possible here"
                 raise FileNotFoundError(why) from error
@@ -118,6 +140,12 @@ class Tree:
             kind = "folder" if info["type"] == "directory" else "file"
             found.append(Entry(name.rsplit("/", 1)[-1], kind, facts.size, stamp_of(facts)))
         return sorted(found)
+
+
+def _refusal(error: BaseException) -> str:
+    """The code by which an S3 store refused; empty for a file system's refusal."""
+    reply = getattr(error.__cause__, "response", None) or {}
+    return str(reply.get("Error", {}).get("Code", ""))
 
 
 def ending(name: str) -> str:

@@ -12,6 +12,7 @@ from captioner.errors import ModelError
 from captioner.named_decodings import changed_decoding
 from captioner.presets import PRESETS, model_digest, read_model_config
 from storage.captions import run_settings
+from storage.errors import ConfigurationError
 from storage.layout import Root
 from storage.models import find_trained
 from storage.reading import is_stored, scoring_space
@@ -44,6 +45,25 @@ def caption_sources(root: Root, options: CaptionOptions, settled: Settled) -> tu
     scorer = str(settled.resolved["scorer"])
     place = options.rerank or options.encoder or scorer
     return locate_model(root, options.model), place if scorer else ""
+
+
+def sources_of(root: Root, run: Settled) -> tuple[str, str]:
+    """The same for a run of long ago, by the names in its settings.
+
+    Raises ConfigurationError if its model is not to be found by that name.
+    """
+    name = str(run.resolved["model"])
+    place = locate_model(root, name)
+    try:
+        same = model_digest(place) == run.resolved["weights"]
+    except ModelError:
+        same = False
+    if not same:
+        raise ConfigurationError(
+            f"run {run.name!r} was written by a model in a folder {name!r} that is not here, or "
+            "not the same any more: work from where that folder lies"
+        )
+    return place, str(run.resolved["scorer"])
 
 
 def caption_request(root: Root, options: CaptionOptions, space: Settled) -> dict[str, Any]:

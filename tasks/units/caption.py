@@ -19,9 +19,11 @@ from captioner.devices import Numerics
 from captioner.encoders import Encoder
 from captioner.memory import within_memory
 from storage.captions import caption_store, run_settings
+from storage.embedded import ShardRows
 from storage.embeddings import embedding_values
 from storage.errors import ConfigurationError
 from storage.layout import ShardName, open_root
+from storage.outputs import OutputStore
 from storage.paired import SCORED
 from storage.parquet import fitting
 from storage.reading import embedding_source, run_space, scoring_space
@@ -81,27 +83,50 @@ class Writer:
         return scores
 
 
+@dataclass(frozen=True, slots=True)
+class CaptionWork:
+    """What a job names, found and loaded."""
+
+    store: OutputStore
+    shard: ShardName
+    rows: ShardRows
+    writer: Writer
+    schema: pa.Schema
+
+    @classmethod
+    def of(cls, job: CaptionJob) -> "CaptionWork":
+        """Raises ConfigurationError if the job's run has no settings, or no embeddings."""
+        root, shard = open_root(job.root), ShardName.parse(job.shard)
+        settled = run_settings(root).read(job.run)
+        space = settled and run_space(root, settled)
+        scored = space and scoring_space(root, space)
+        if settled is None or space is None or scored is None:
+            raise ConfigurationError(f"run {job.run!r} has no settings, or its embeddings are gone")
+        numerics = Numerics(**settled.resolved["numerics"])
+        captioner = captioner_in_lane(job.model, numerics)
+        form = captioner.encoder_spec.form if scored == space else space_form(scored)
+        scorer = encoder_in_lane(job.encoder, form, numerics) if job.encoder else None
+        decoding = decoding_from_json(settled.resolved["decoding"])
+        scale = float(settled.resolved["embeddings"].get("scale", 1.0))
+        keep = settled.resolved.get("keep")
+        return cls(
+            store=caption_store(root, settled),
+            shard=shard,
+            rows=embedding_source(root, space).open(shard),
+            writer=Writer(captioner, decoding, scorer, scale, keep),
+            schema=with_facts(CAPTIONS, run_facts(settled)),
+        )
+
+    def tables(self) -> Iterator[pa.Table]:
+        """One row for every row of the shard, captioned as it is asked for."""
+        return captioned(self.rows, self.writer, str(self.shard))
+
+
 def caption_shard(job: CaptionJob) -> Receipt:
     """The receipt of the shard's captions, made now."""
-    root, shard = open_root(job.root), ShardName.parse(job.shard)
-    settled = run_settings(root).read(job.run)
-    space = settled and run_space(root, settled)
-    scored = space and scoring_space(root, space)
-    if settled is None or space is None or scored is None:
-        raise ConfigurationError(f"run {job.run!r} has no settings, or its embeddings are gone")
-    numerics = Numerics(**settled.resolved["numerics"])
-    captioner = captioner_in_lane(job.model, numerics)
-    form = captioner.encoder_spec.form if scored == space else space_form(scored)
-    scorer = encoder_in_lane(job.encoder, form, numerics) if job.encoder else None
-    decoding = decoding_from_json(settled.resolved["decoding"])
-    scale = float(settled.resolved["embeddings"].get("scale", 1.0))
-    keep = settled.resolved.get("keep")
-    writer = Writer(captioner, decoding, scorer, scale, keep)
-    rows = embedding_source(root, space).open(shard)
-    tables = captioned(rows, writer, str(shard))
-    schema = with_facts(CAPTIONS, run_facts(settled))
-    store, facts = caption_store(root, settled), writer.tally.facts
-    return store.commit(shard, tables, schema, rows.inputs, facts)
+    work = CaptionWork.of(job)
+    facts = work.writer.tally.facts
+    return work.store.commit(work.shard, work.tables(), work.schema, work.rows.inputs, facts)
 
 
 def run_facts(settled: Settled) -> dict[str, str]:

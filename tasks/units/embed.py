@@ -42,7 +42,7 @@ AHEAD = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class EmbedWork:
     """What a job names, found and loaded."""
 
     root: Root
@@ -51,7 +51,7 @@ class Work:
     encoder: Encoder
 
     @classmethod
-    def of(cls, job: EmbedJob) -> "Work":
+    def of(cls, job: EmbedJob) -> "EmbedWork":
         """Raises ConfigurationError if the job's space has no settings."""
         root = open_root(job.root)
         settled = embedding_settings(root).read(job.space)
@@ -78,7 +78,7 @@ class Work:
 
 def embed_shard(job: EmbedJob) -> Receipt:
     """The receipt of the shard's embeddings, made now."""
-    work = Work.of(job)
+    work = EmbedWork.of(job)
     tables = work.rows(without(work.samples(), dict(job.refused)))
     made_from = ShardStore(work.root).receipt_input(work.shard)
     store = embedding_store(work.root, work.settled)
@@ -87,7 +87,7 @@ def embed_shard(job: EmbedJob) -> Receipt:
 
 def probe_pictures(job: EmbedJob, start: int, stop: int) -> int:
     """Embed rows `start` to `stop` of the shard and keep nothing: whoever asks sees if we live."""
-    work = Work.of(job)
+    work = EmbedWork.of(job)
     return sum(len(table) for table in work.rows(islice(work.samples(), start, stop)))
 
 
