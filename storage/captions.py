@@ -8,6 +8,7 @@ from storage.errors import ConfigurationError
 from storage.layout import Root, open_root
 from storage.outputs import OutputStore
 from storage.parquet import read
+from storage.plan_file import read_plans
 from storage.schema import CAPTIONS
 from storage.settled import SettingsFile, Settled
 from storage.urls import folders, join
@@ -65,27 +66,46 @@ def only_run(root: Root) -> str:
 def caption_tables(store: OutputStore, columns: list[str]) -> Iterator[pa.Table]:
     """Every committed row of a run, a row group at a time, in order of shard."""
     for batch in store.batches():
-        for record in store.receipts(batch).values():
-            yield from read(store.root.absolute(record.receipt.files[0].url), columns)
+        yield from _tables(store, batch, columns)
 
 
 def _newest(store: OutputStore, columns: list[str]) -> Iterator[pa.Table]:
-    """Rows whose path has no row in a later batch; rows without a path are all kept.
+    """Rows whose path has no row in a later batch of the same collection; all without a path.
 
-    Only the paths of the batches after the first are held in memory.
+    Only the paths of the batches after each collection's first are held in memory.
     """
-    later: dict[str, str] = {}
-    for batch in store.batches()[1:]:
-        for record in store.receipts(batch).values():
-            for table in read(store.root.absolute(record.receipt.files[0].url), ["path"]):
-                later.update(dict.fromkeys(filter(None, table["path"].to_pylist()), batch))
-    for batch in store.batches():
-        for record in store.receipts(batch).values():
-            url = store.root.absolute(record.receipt.files[0].url)
-            for table in read(url, sorted({*columns, "path"})):
-                paths = table["path"].to_pylist()
-                kept = [path is None or later.get(path, batch) <= batch for path in paths]
-                yield table.filter(pa.array(kept)).select(columns)
+    batches = store.batches()
+    newest: dict[str, dict[str, str]] = {}
+    for collection in _collections(store.root, batches):
+        last: dict[str, str] = {}
+        for batch in collection[1:]:
+            for table in _tables(store, batch, ["path"]):
+                last.update(dict.fromkeys(filter(None, table["path"].to_pylist()), batch))
+        newest.update(dict.fromkeys(collection, last))
+    for batch in batches:
+        for table in _tables(store, batch, sorted({*columns, "path"})):
+            paths = table["path"].to_pylist()
+            kept = [path is None or newest[batch].get(path, batch) == batch for path in paths]
+            yield table.filter(pa.array(kept, pa.bool_())).select(columns)
+
+
+def _collections(root: Root, batches: list[str]) -> list[list[str]]:
+    """`batches` by the folder that their paths are relative to, each in the order of planning.
+
+    Those without a plan (embeddings of others) are one more collection, in the order given.
+    """
+    left = dict.fromkeys(batches)
+    found: dict[str, list[str]] = {}
+    for plan in read_plans(root):
+        if plan.batch in left:
+            del left[plan.batch]
+            found.setdefault(plan.base, []).append(plan.batch)
+    return [*found.values(), list(left)]
+
+
+def _tables(store: OutputStore, batch: str, columns: list[str]) -> Iterator[pa.Table]:
+    for record in store.receipts(batch).values():
+        yield from read(store.root.absolute(record.receipt.files[0].url), columns)
 
 
 def _known(root: Root) -> str:

@@ -6,6 +6,8 @@ which makes it stand. Whoever comes later uses the standing plan and never lists
 
 import json
 import logging
+import os.path
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -29,7 +31,7 @@ from storage.plan_rows import PLAN, Frozen, PlanRow, known_rows
 from storage.schema import SCHEMA_VERSION
 from storage.sources import Source
 from storage.stems import Stems
-from storage.urls import join
+from storage.urls import is_local, join, redact
 
 __all__ = [
     "Plan",
@@ -72,13 +74,13 @@ def plan_new(
 ) -> Plan | None:
     """Freeze what no earlier plan has, or has with another size or stamp; None if that is nothing.
 
-    A batch that exists gives its name to `-2`, `-3`, … if its source and options are the same;
-    if not, that is a ConfigurationError.
+    Only plans of the same folder count: in another one a path means another file. A batch that
+    exists gives its name to `-2`, `-3`, … if its source and options are the same; if not, that is
+    a ConfigurationError.
     """
     earlier = read_plans(root)
     name = _free_name(earlier, batch, source, options)
-    ours = [plan for plan in earlier if plan.source == source.facts or is_finished(root, plan)]
-    known = known_rows([(plan.data_url, plan.source == source.facts) for plan in ours])
+    known = known_rows(_earlier_rows(root, earlier, source))
     with scratch() as folder:
         stems = Stems(options.samples_per_shard, tars=source.kind == "tars")
         frozen = Frozen(source.items(), known, stems)
@@ -88,8 +90,9 @@ def plan_new(
         data = f"plan-{encoded.sha256[:16]}.parquet"
         body = {
             "batch": name,
-            "sequence": len(earlier),
+            "sequence": earlier[-1].sequence + 1 if earlier else 0,
             "source": source.facts,
+            "base": _base(source),
             "options": asdict(options),
             "passed_over": source.counted,
             "data": data,
@@ -101,6 +104,24 @@ def plan_new(
         }
         replace(join(root.shards(name), data), encoded.path)
     return _stand(root, name, body)
+
+
+def _earlier_rows(root: Root, plans: list[Plan], source: Source) -> Iterator[tuple[str, bool]]:
+    """The rows of plans that count for `source`, oldest first, each with whether it was theirs.
+
+    Another source of the same folder, such as a pattern before it grew, counts once its plan is
+    finished: with this source nobody would finish it.
+    """
+    base = _base(source)
+    for plan in plans:
+        ours = plan.source == source.facts
+        if ours or (plan.base == base and is_finished(root, plan)):
+            yield plan.data_url, ours
+
+
+def _base(source: Source) -> str:
+    """The folder of `source`, the same however it was written; links are left as they are."""
+    return os.path.normpath(source.base) if is_local(source.base) else redact(source.base)
 
 
 def _stand(root: Root, batch: str, body: dict[str, Any]) -> Plan:

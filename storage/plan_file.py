@@ -49,9 +49,11 @@ class Plan:
     """URL of the batch's folder."""
     batch: str
     sequence: int
-    """How many plans stood before: the order of batches, whatever their names."""
+    """More than that of every plan that stood: the order of batches, whatever their names."""
     source: dict[str, str]
     """The source's own facts; `kind` and `source` are always there."""
+    base: str
+    """The folder that paths are relative to: plans that share it mean the same file by a path."""
     options: ShardOptions
     n_rows: int
     """Pictures, or tars of others."""
@@ -123,6 +125,8 @@ def find_plan(root: Root, batch: str) -> Plan | None:
         if digest != fingerprint(body) or body.pop("format") != FORMAT:
             raise ConfigurationError(f"{url!r} was edited or is of another version")
         options = ShardOptions(**body.pop("options"))
+        facts = body["source"]
+        body.setdefault("base", facts.get("images", facts["source"]))  # it was not always kept
         return Plan(folder=root.shards(batch), options=options, **body)
     except FileNotFoundError:
         return None

@@ -169,12 +169,16 @@ def stems_of(url: str) -> list[str]:
 
 
 def _by_path(known: Iterator[Known]) -> Iterator[Known]:
-    """One record a path: its newest size and stamp, and whether its absence is news."""
+    """One record a path: its newest size and stamp, and whether its absence is news.
+
+    A path that is only said to be gone is unknown: no plan that counts holds it.
+    """
     for _, group in groupby(known, key=lambda one: one.order):
         records = list(group)
-        newest = next(record for record in reversed(records) if not record.vanished)
+        held = [record for record in records if not record.vanished]
         told = records[-1].vanished or not any(record.ours for record in records)
-        yield newest._replace(vanished=told)
+        if held:
+            yield held[-1]._replace(vanished=told)
 
 
 def _gone(before: Known) -> Iterator[dict[str, Any]]:
