@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
+import pyarrow.compute as pc
+
 from storage.commit import create, remove, replace, scratch
-from storage.errors import ConfigurationError
+from storage.errors import ConfigurationError, ShardError
 from storage.fingerprint import fingerprint
 from storage.layout import Root, plain_name
-from storage.made import is_finished
-from storage.parquet import encode
+from storage.made import is_finished, receipts_of
+from storage.parquet import encode, read
 from storage.plan_file import (
     FILE,
     FORMAT,
@@ -27,9 +29,10 @@ from storage.plan_file import (
     read_plans,
     shard_fingerprint,
 )
-from storage.plan_rows import PLAN, Frozen, PlanRow, known_rows
+from storage.plan_rows import PLAN, Earlier, Frozen, PlanRow, known_rows
 from storage.schema import SCHEMA_VERSION
 from storage.sources import Source
+from storage.sources.tree import GONE
 from storage.stems import Stems
 from storage.urls import is_local, join, redact
 
@@ -106,8 +109,8 @@ def plan_new(
     return _stand(root, name, body)
 
 
-def _earlier_rows(root: Root, plans: list[Plan], source: Source) -> Iterator[tuple[str, bool]]:
-    """The rows of plans that count for `source`, oldest first, each with whether it was theirs.
+def _earlier_rows(root: Root, plans: list[Plan], source: Source) -> Iterator[Earlier]:
+    """The rows of plans that count for `source`, oldest first.
 
     Another source of the same folder, such as a pattern before it grew, counts once its plan is
     finished: with this source nobody would finish it.
@@ -116,7 +119,23 @@ def _earlier_rows(root: Root, plans: list[Plan], source: Source) -> Iterator[tup
     for plan in plans:
         ours = plan.source == source.facts
         if ours or (plan.base == base and is_finished(root, plan)):
-            yield plan.data_url, ours
+            yield Earlier(plan.data_url, ours, _lost(root, plan))
+
+
+def _lost(root: Root, plan: Plan) -> frozenset[str]:
+    """Pictures that were not there when their shard was cut; if they are back, they are new."""
+    lost: set[str] = set()
+    for record in receipts_of(plan.folder).values():
+        if not record.receipt.failures.get("missing_member"):
+            continue
+        try:
+            for table in read(
+                root.absolute(record.receipt.files[-1].url), ["path", "error_detail"]
+            ):
+                lost.update(table["path"].filter(pc.equal(table["error_detail"], GONE)).to_pylist())
+        except ShardError:
+            continue  # its index is lost, and it will be cut again
+    return frozenset(lost)
 
 
 def _base(source: Source) -> str:

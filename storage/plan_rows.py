@@ -130,19 +130,29 @@ class Frozen:
         }
 
 
-def known_rows(plans: Iterable[tuple[str, bool]]) -> Iterator[Known]:
-    """What earlier plans say, in order of path; `plans` are URLs of rows, each with whether its
-    source is the one listed now, oldest first.
-    """
+class Earlier(NamedTuple):
+    """The rows of a plan that was made before."""
 
-    def rows(sequence: int, url: str, ours: bool) -> Iterator[Known]:
-        for table in read(url, ["path", "size", "stamp", "change"]):
+    url: str
+    ours: bool
+    """Whether its source is the one that is listed now."""
+    lost: frozenset[str]
+    """Paths that were gone when their shard was cut: as if the plan had said so. One without a
+    stamp never was there: a link to nothing, listed every night."""
+
+
+def known_rows(plans: Iterable[Earlier]) -> Iterator[Known]:
+    """What earlier plans say, in order of path; `plans` are given oldest first."""
+
+    def rows(sequence: int, plan: Earlier) -> Iterator[Known]:
+        for table in read(plan.url, ["path", "size", "stamp", "change"]):
             for path, size, stamp, change in zip(
                 *(column.to_pylist() for column in table.columns), strict=True
             ):
-                yield Known(path_order(path), sequence, size, stamp, change == "vanished", ours)
+                gone = change == "vanished" or (bool(stamp) and path in plan.lost)
+                yield Known(path_order(path), sequence, size, stamp, gone, plan.ours)
 
-    return heapq.merge(*(rows(number, *plan) for number, plan in enumerate(plans)))
+    return heapq.merge(*(rows(number, plan) for number, plan in enumerate(plans)))
 
 
 def rows_of(url: str, stem: str) -> list[PlanRow]:

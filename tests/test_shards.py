@@ -19,7 +19,7 @@ from planning import plan_batch
 
 from storage.errors import ConfigurationError, ShardError, StoreUnavailable, TarError
 from storage.layout import ShardName, open_root
-from storage.plan import Plan, ShardOptions, read_plan
+from storage.plan import Plan, ShardOptions, plan_new, read_plan
 from storage.receipts import Receipt
 from storage.schema import INDEX
 from storage.shards import HeaderFacts, Sample, ShardStore
@@ -202,6 +202,30 @@ def test_a_failing_store_stops_the_shard_and_leaves_nothing(local: Ingest) -> No
     with pytest.raises(StoreUnavailable):
         local.store.cut(plan, "00000", Flaky(), judge)
     assert set(local.files()) == before
+
+
+def test_a_picture_that_was_gone_for_a_while_is_new_when_it_is_back(local: Ingest) -> None:
+    fill(local)
+    plan, source = local.plan(per_shard=10)
+    aside = Path(local.top, "b.png").rename(Path(local.top).with_name("aside"))
+    local.store.cut(plan, plan.shards()[0], source, judge)
+    options = ShardOptions(samples_per_shard=10)
+    assert plan_new(local.root, source, options) is None, "it is still gone"
+    aside.rename(Path(local.top, "b.png"))
+    again = plan_new(local.root, source, options)
+    assert again is not None
+    assert [row.path for row in again.rows("00000")] == ["b.png"]
+    local.store.cut(again, "00000", source, judge)
+    assert plan_new(local.root, source, options) is None
+
+
+def test_a_link_to_nothing_is_planned_once(local: Ingest) -> None:
+    fill(local)
+    Path(local.top, "z.jpg").symlink_to("nowhere")
+    plan = local.run()
+    rows = [row for stem in plan.shards() for row in local.store.samples(plan.shard(stem))]
+    assert status(rows)[-1] == ("z.jpg", "missing_member", None)
+    assert plan_new(local.root, open_source(local.url), ShardOptions(samples_per_shard=3)) is None
 
 
 @pytest.mark.parametrize("left", ["an empty mount point", "nothing"])

@@ -21,6 +21,8 @@ PICTURES = frozenset(
 )
 """Endings by which a picture is known, in lower case."""
 
+GONE = "there is no such file"
+"""Why a picture has no bytes that was listed and is not there any more."""
 _NO_FILE = {errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL, errno.ENXIO, errno.EISDIR}
 
 
@@ -107,7 +109,7 @@ class Tree:
                 raise FileNotFoundError(why) from error
             except OSError as error:
                 if isinstance(error, FileNotFoundError | NotADirectoryError):
-                    raise FileNotFoundError("there is no such file") from error
+                    raise FileNotFoundError(GONE) from error
                 if error.errno in _NO_FILE:
                     raise FileNotFoundError("it is no regular file") from error
                 raise
