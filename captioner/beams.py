@@ -6,6 +6,7 @@ Shapes:  G slots   K beams   N = G * K rows   S slots in question   T tokens   V
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isnan, nan
 
 import torch
 from torch import Tensor
@@ -18,6 +19,8 @@ from captioner.errors import ModelError
 from captioner.generation import TokenModel, write
 
 _NEVER = -1e30  # finite: 0 * -inf would be nan
+_LOST = Generated((), nan)
+"""What is written where no beam has a score that is a number."""
 
 
 def beam_search(language: TokenModel, prefixes: Prefixes, settings: Beam) -> list[list[Generated]]:
@@ -218,7 +221,8 @@ class DefaultBeams(_Beams):
 
     Of the K likeliest continuations those that end are ranked among the image's ended ones by
     log-probability / length ** length_penalty, and the K likeliest others grow on. An image is
-    done when no growing beam, at its present length, would rank before its worst ended one.
+    done when no growing beam, at its present length, would rank before its worst ended one. Where
+    the model's numbers fail, what ended before is given up: better captions could be missing.
     """
 
     def __init__(self, settings: Beam, device: torch.device) -> None:
@@ -245,7 +249,7 @@ class DefaultBeams(_Beams):
     def take(self, slots: Sequence[int]) -> list[list[Generated]]:
         """The captions of slots that are done, best first."""
         rows = [self._ended[slot][: self.settings.n] for slot in slots]
-        return [[one.generated for one in row] for row in rows]
+        return [[one.generated for one in row] or [_LOST] for row in rows]
 
     def keep(self, slots: Sequence[int]) -> None:
         """Leave all slots but these, which are numbered anew in this order."""
@@ -289,10 +293,15 @@ class DefaultBeams(_Beams):
 
     def _settle(self, slots: Sequence[int], best: list[float]) -> None:
         for slot, score in zip(slots, best, strict=True):
+            if self._done[slot]:
+                continue
+            if isnan(score):
+                self._ended[slot], self._done[slot] = [], True
+                continue
             length, ended = self._written[slot], self._ended[slot]
             could = score / length**self.settings.length_penalty
             full = len(ended) >= self.beams and ended[-1].rank >= could
-            self._done[slot] = self._done[slot] or full or length >= self.settings.max_tokens
+            self._done[slot] = full or length >= self.settings.max_tokens
 
     def _ending(self, slot: int, source: int, token: int, true: float) -> Generated:
         """Beam `source` of a slot followed by `token`, which ends it."""

@@ -5,6 +5,7 @@ Shapes:  B batch   H height   W width
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from typing import Protocol, TypeVar
 
 import torch
@@ -66,8 +67,9 @@ class CudaCopies:
         return ready
 
 
+@cache
 def copies_to(device: str) -> Copies:
-    """The quickest way to a device of that kind."""
+    """The quickest way to a device of that kind, the same for all that is copied there."""
     return CudaCopies() if device == "cuda" else HostCopies()
 
 

@@ -77,7 +77,10 @@ def resolve_numerics(
 
 
 def resolve_device(device: str) -> str:
-    """`auto` is CUDA where it works, else MPS, else the CPU; raises ModelError if not there."""
+    """`auto` is CUDA where it works, else the CPU; raises ModelError if not there.
+
+    MPS has to be asked for: nothing was run on it, and captions cannot be (`load_model`).
+    """
     _check("device", device, ("auto", *DEVICES))
     if device == "cpu" or (device == "auto" and not _may_have_accelerator()):
         return "cpu"
@@ -85,7 +88,7 @@ def resolve_device(device: str) -> str:
 
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device == "auto":
-        return next((kind for kind, works in there.items() if works), "cpu")
+        return "cuda" if there["cuda"] else "cpu"
     if not there[device]:
         raise ModelError(f"The device {device!r} is not there; use auto or cpu.")
     return device

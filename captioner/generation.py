@@ -48,10 +48,13 @@ class Writer(Protocol):
         """Write one more token on each row; source_GK where beams go on from others."""
 
     def done(self) -> list[bool]:
-        """Of every slot whether its caption is done; may lag where asking makes a GPU wait."""
+        """Of every slot whether its caption is done."""
 
     def take(self, slots: Sequence[int]) -> list[list[Generated]]:
-        """The captions of slots that are done, best first."""
+        """The captions of slots that are done, best first: at least one of each.
+
+        The log-probability of the best is not finite where the model failed.
+        """
 
     def keep(self, slots: Sequence[int]) -> None:
         """Leave all slots but these, which are numbered anew in this order."""
@@ -76,7 +79,8 @@ def write(
             left[number // copies] -= 1
             if not left[number // copies]:
                 prefixes.progress(1)
-        desk.enter(line)
+        if desk.enter(line):
+            continue  # a caption of one token is done already
         if not any(desk.alive):
             return found
         if not line.waiting:
@@ -118,19 +122,23 @@ class _Desk:
             self._numbers[slot] = None
         return list(zip(numbers, captions, strict=True))
 
-    def enter(self, line: Line) -> None:
-        """Let captions enter if enough slots are free."""
+    def enter(self, line: Line) -> bool:
+        """Let captions enter if enough slots are free; whether any did."""
         free = [slot for slot, number in enumerate(self._numbers) if number is None]
         idle = len(free) == len(self._numbers)
         entering = len(free) if idle else len(free) // self._portion * self._portion
         count = min(line.waiting, entering)
         if not count or not (idle or self._slots.refills):
-            return
+            return False
         prefix_RPD, rows, numbers = line.take(count)
         chosen = free[:count]
+        if not self._slots.refills:  # their rows are those that enter now, and no others
+            self._writer.keep(chosen)
+            self._numbers = self._numbers[:count]
         self._writer.begin(chosen, numbers, self._slots.enter(prefix_RPD, rows, chosen))
         for slot, number in zip(chosen, numbers, strict=True):
             self._numbers[slot] = number
+        return True
 
     def close_ranks(self) -> None:
         """Leave out empty slots once nobody waits and a quarter of them is empty."""

@@ -54,8 +54,6 @@ class Lines:
         self._device = device
         self._constraints = Constraints(settings)
         self._stops = torch.tensor(settings.stop_ids, dtype=torch.long, device=device)
-        self._steps = 0
-        self._look_every = 1 if device.type == "cpu" or settings.stop_strings else 8
 
     def open(self, slots: int) -> None:
         """Make room for captions in so many slots."""
@@ -87,10 +85,11 @@ class Lines:
         self._say(None, after)
 
     def done(self) -> list[bool]:
-        """Of every slot whether its caption is done; a GPU is asked only now and then."""
-        self._steps += 1
-        if self._steps % self._look_every:
-            return [False] * len(self._running_G)
+        """Of every slot whether its caption is done.
+
+        A GPU is waited for here at every token, as it is wherever a list goes to it, here and in
+        `engine` (`torch.tensor(slots, device=...)`): asking less often would save no wait.
+        """
         return (~self._running_G).tolist()
 
     def take(self, slots: Sequence[int]) -> list[list[Generated]]:

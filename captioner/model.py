@@ -174,11 +174,14 @@ def load_model(
 
     `auto` is CUDA where there is one, in bfloat16 or float16, else the CPU, in bfloat16 where that
     is faster for a model of this width, else in float32. With `batch_size` captions are computed
-    together. Raises ModelError if there is no such model or its files do not fit each other.
+    together. Raises ModelError if there is no such model, its files do not fit each other, or the
+    device is MPS.
     """
     folder = find_model(model)
     config = ModelConfig.from_json(read_config(folder))
     kind = resolve_device(device)
+    if kind == "mps":
+        raise ModelError("Captions are summed in float64, and MPS has no float64; use device cpu.")
     resolved = resolve_dtype(dtype, kind, config.mapper.token_dim)
     precision = torch_dtype(resolved)
     loaded = CaptionModel(config, load_language(folder, precision))

@@ -62,11 +62,12 @@ def double_softmax_loss(
     columns = target_BT.shape[1]
     plain = has_plain_head(language)
     if plain:
-        last_BTD = hidden(language, inputs_BSD, seen_BS)[:, -columns:]
+        whole = hidden(language, inputs_BSD, seen_BS)
         head = language.network.get_output_embeddings()
     else:
-        last_BTD, head = language.logits(inputs_BSD, columns, seen_BS), nn.Identity()
-    rows = max(1, PIECE_BYTES // (4 * columns * language.vocabulary))
+        whole, head = language.logits(inputs_BSD, max(1, columns), seen_BS), nn.Identity()
+    last_BTD = whole[:, whole.shape[1] - columns :]  # none where no caption has two tokens
+    rows = max(1, PIECE_BYTES // (4 * max(1, columns) * language.vocabulary))
     loss = torch.zeros((), device=inputs_BSD.device)
     for hidden_bTD, target_bT in zip(
         torch.split(last_BTD, rows), torch.split(target_BT, rows), strict=True

@@ -124,7 +124,7 @@ class TrainingRun:
     def add_gradients(self, batch: Batch, share: float) -> Tensor:
         """Add `share` of the batch's gradients to what is there; returns as much of its loss."""
         total, count = self.loss(batch)
-        part = total / count * share
+        part = total / count.clamp_min(1) * share  # some losses count no token of some batches
         self.scaler.scale(part).backward()  # type: ignore[no-untyped-call]
         return part.detach()
 
@@ -136,7 +136,10 @@ class TrainingRun:
 
     @torch.no_grad()
     def validate(self) -> float | None:
-        """Held-out loss over all captions of the held-out pictures, in a fixed order."""
+        """Held-out loss over all captions of the held-out pictures, in a fixed order.
+
+        None where nothing is held out, or no token of it counts.
+        """
         rows = [(at, k) for at in self.held_out for k in range(self.examples.captions_of(at))]
         if not rows:
             return None
@@ -145,7 +148,8 @@ class TrainingRun:
         size = self.recipe.batch_size
         parts = [rows[at : at + size] for at in range(0, len(rows), size)]
         sums = [self.loss(self.examples.batch(part)) for part in parts]
-        return float(sum(total.item() for total, _ in sums) / sum(n.item() for _, n in sums))
+        count = sum(n.item() for _, n in sums)
+        return float(sum(total.item() for total, _ in sums) / count) if count else None
 
     def exhausted(self) -> bool:
         """Whether the held-out loss has not become better for `patience` validations."""

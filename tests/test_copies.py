@@ -66,3 +66,8 @@ def test_what_arrives_is_what_was_sent(device: str) -> None:
     assert here.device.type == device
     assert torch.equal(here.cpu(), torch.stack(pictures))
     assert len(nothing) == 0
+
+
+def test_every_shard_is_copied_by_the_same_means() -> None:
+    """A stream of its own for each would keep the memory of its batches to itself."""
+    assert copies_to("cpu") is copies_to("cpu")

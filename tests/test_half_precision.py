@@ -12,7 +12,8 @@ from captioner import scenes
 from captioner.configs import Form
 from captioner.devices import LEAST_WIDTH, multiplies_bfloat16, resolve_dtype
 from captioner.encoders import load_encoder
-from captioner.engine.linear import Int8Linear
+from captioner.engine.head import HeadedLogits
+from captioner.engine.linear import Int8Linear, linear
 from captioner.errors import ModelError
 from captioner.language import LanguageModel
 from captioner.model import load_model
@@ -64,6 +65,43 @@ def test_eight_bits_leave_nearly_all_captions_as_they_are() -> None:
     }
     same = sum(a == b for a, b in zip(*texts.values(), strict=True))
     assert same >= 0.95 * SCENES
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, "int8"])
+@pytest.mark.parametrize("peak", [6.0, 14.0, 22.0])
+def test_log_probabilities_are_those_of_exact_logits(dtype: torch.dtype | str, peak: float) -> None:
+    """An exact logit less a sum of rounded ones would be above 0 where a token is certain."""
+    rows, width, vocabulary = 64, 256, 2000
+    generator = torch.Generator().manual_seed(0)
+    head_VD = torch.randn(vocabulary, width, generator=generator) * 0.14
+    hidden_ND = torch.randn(rows, width, generator=generator)
+    likely_ND = head_VD[:rows]
+    hidden_ND += likely_ND / likely_ND.square().sum(1, keepdim=True) * peak
+    int8 = dtype == "int8"
+    precision = torch.float32 if isinstance(dtype, str) else dtype
+    head_VD, hidden_ND = head_VD.to(precision), hidden_ND.to(precision)
+    true_NV = (hidden_ND.double() @ head_VD.double().T).log_softmax(dim=-1)
+    parts = [linear(part_CD, int8=int8) for part_CD in head_VD.split(1100)]
+    after = HeadedLogits(hidden_ND, parts, head_VD, int8=int8)
+    token_N, logprob_N = after.best()
+    token_NM, logprob_NM = after.top(5)
+    assert torch.equal(token_N, token_NM[:, 0])
+    assert bool((logprob_N <= 0).all())
+    assert bool((logprob_NM <= 0).all())
+    assert torch.allclose(logprob_N, logprob_NM[:, 0], atol=0.004)
+    error_NM = logprob_NM.double() - true_NV.gather(1, token_NM)
+    assert float(error_NM.square().mean().sqrt()) < 0.004
+
+
+def test_log_probabilities_of_logits_beyond_measure_are_numbers() -> None:
+    """Half precision may have them wrong by more than an exponential can hold."""
+    generator = torch.Generator().manual_seed(1)
+    head_VD = torch.randn(300, 32, generator=generator).bfloat16()
+    hidden_ND = (torch.randn(50, 32, generator=generator) * 3e4).bfloat16()
+    after = HeadedLogits(hidden_ND, [linear(head_VD, int8=False)], head_VD)
+    for logprob in (after.best()[1], after.top(4)[1]):
+        assert bool((logprob <= 0).all())
+        assert bool(logprob.isfinite().all())
 
 
 def test_a_row_in_eight_bits_does_not_depend_on_its_neighbours() -> None:

@@ -1,5 +1,6 @@
 """Any causal language model that takes embeddings says what a plain loop says, and is saved."""
 
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -194,3 +195,44 @@ def test_clipxgpts_opening_needs_gpt2s_positions(name: str) -> None:
 def test_a_beginning_token_out_of_the_vocabulary_is_refused(kind: str) -> None:
     with pytest.raises(ModelError, match="bos_id 258 is not among the model's 258 tokens"):
         tiny("gpt2-untied", opening=Opening(kind=kind, bos_id=258))
+
+
+@pytest.mark.parametrize("count", [1, 65, 110, 120, 127, 128])
+@pytest.mark.parametrize(
+    "decoding", [Greedy(12, STOPS), Beam(6, STOPS[:5], beams=2), Sample(6, STOPS, n=3)]
+)
+def test_a_last_batch_may_be_of_any_size(decoding: Decoding, count: int) -> None:
+    """Rows enter a foreign cache together: slots that stay empty have no rows in it."""
+    model = tiny("llama")
+    image_BC = torch.randn(count, DIM, generator=torch.Generator().manual_seed(2))
+    ids = [str(at) for at in range(count)]
+    model.batch_size = 64
+    in_turns = model.candidates(image_BC, decoding, ids)
+    model.batch_size = 1024
+    together = model.candidates(image_BC, decoding, ids)
+    assert [[one.token_ids for one in row] for row in in_turns] == [
+        [one.token_ids for one in row] for row in together
+    ]
+
+
+@pytest.mark.parametrize("mode", ["default", "clipcap"])
+def test_a_caption_that_breaks_midway_fails_alone(mode: str) -> None:
+    """Beams of it may have ended before; what is done may break if it goes on in its slot."""
+    model = tiny("gpt2-untied")
+    network = model.language.network
+    assert network.lm_head.weight is not network.transformer.wte.weight
+    with torch.no_grad():
+        network.transformer.wte.weight[1:258:16] = torch.nan  # whoever goes on from these breaks
+    image_BC = torch.randn(200, DIM, generator=torch.Generator().manual_seed(3))
+    ids, decoding = [str(at) for at in range(200)], Beam(12, STOPS, beams=3, n=2, mode=mode)
+    model.batch_size = 1024
+    together = model.candidates(image_BC, decoding, ids)
+    model.batch_size = 96  # 32 slots, which captions enter two at a time
+    in_turns = model.candidates(image_BC, decoding, ids)
+    lost = [isnan(row[0].logprob) for row in together]
+    assert 20 < sum(lost) < 180
+    assert [isnan(row[0].logprob) for row in in_turns] == lost
+    for row, other, broken in zip(in_turns, together, lost, strict=True):
+        assert [one.token_ids for one in row] == [one.token_ids for one in other]
+        assert all(isnan(one.logprob) == broken for one in row)
+    assert len(model.caption_embeddings(image_BC, Beam(12, STOPS, beams=3, mode=mode))) == 200

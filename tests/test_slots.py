@@ -1,6 +1,7 @@
 """Captions written in slots that are refilled: the same as in any other company, and bounded."""
 
 from collections.abc import Sequence
+from math import isfinite, isnan
 
 import pytest
 import torch
@@ -99,17 +100,36 @@ def test_the_likeliest_tokens_come_with_their_log_probabilities(model: CaptionMo
     torch.testing.assert_close(found_NM, value_NM)
 
 
+@pytest.mark.parametrize("name", DECODINGS)
 def test_an_image_without_a_finite_caption_spoils_none_that_comes_after(
-    model: CaptionModel,
+    model: CaptionModel, name: str
 ) -> None:
     """0 * NaN is NaN: what a slot held must be gone, not only be hidden."""
     broken = IMAGES.clone()
     broken[:4] = torch.nan
-    model.batch_size = 4
-    captions = model.candidates(broken, Greedy(8, STOPS), IDS)
-    fine = model.candidates(IMAGES, Greedy(8, STOPS), IDS)
-    assert [row[0].token_ids for row in captions[4:]] == [row[0].token_ids for row in fine[4:]]
-    assert all(row[0].logprob == row[0].logprob for row in captions[4:])
+    model.batch_size = 16
+    captions = model.candidates(broken, DECODINGS[name], IDS)
+    fine = model.candidates(IMAGES, DECODINGS[name], IDS)
+    assert [[one.token_ids for one in row] for row in captions[4:]] == [
+        [one.token_ids for one in row] for row in fine[4:]
+    ]
+    assert all(row and all(isnan(one.logprob) for one in row) for row in captions[:4])
+    assert all(isfinite(one.logprob) for row in captions[4:] for one in row)
+
+
+@pytest.mark.parametrize("mode", ["default", "clipcap"])
+def test_a_caption_of_one_token_is_scored_as_one(model: CaptionModel, mode: str) -> None:
+    """It is done before a step is made, and another step would add to its score."""
+    with torch.inference_mode():
+        rows = list(range(len(IMAGES)))
+        after = model.opening.slots(len(rows), 1).enter(model.prefix(IMAGES), rows, rows)
+        likely_NM, token_NM = after.logits().log_softmax(dim=-1).topk(3)
+    model.batch_size = 32
+    captions = model.candidates(IMAGES, Beam(1, beams=4, n=3, mode=mode), IDS)
+    assert [[one.token_ids[0] for one in row] for row in captions] == token_NM.tolist()
+    for row, likely in zip(captions, likely_NM.tolist(), strict=True):
+        assert [one.logprob for one in row] == pytest.approx(likely, abs=1e-5)
+        assert {one.n_tokens for one in row} == {1}
 
 
 def test_no_more_prefixes_are_made_at_a_time_than_captions_are_written() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_training import examples, pictures
+from test_training import RECIPE, examples, pictures
 from tiny_models import tiny_model, tiny_tokenizer
 from torch import Tensor, nn
 from torch.nn import functional
@@ -14,9 +14,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM, CohereConfig, GPT2Config
 
 from captioner.activations import fuse_activations, restore_activations
+from captioner.checkpoints import MemoryCheckpoints
 from captioner.language import LanguageModel
 from captioner.losses import caption_loss, clipcap_loss, clipxgpt_loss
 from captioner.token_loss import PIECE_BYTES, has_plain_head, head_loss
+from captioner.training import train
 
 WIDE = 100_000
 """A vocabulary of which 400 rows of logits come in three pieces."""
@@ -173,6 +175,30 @@ def test_a_doubled_softmax_has_the_gradients_of_the_plain_way(tmp_path: Path) ->
             sides.append(clipxgpt_loss(model, batch)[0].item())
             head -= way * step
     assert (got * step).sum().item() == pytest.approx((sides[0] - sides[1]) / 2, rel=0.02)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_captions_of_one_token_teach_a_clipxgpt_nothing(tmp_path: Path, accumulate: int) -> None:
+    """Its first token is never learnt: no token is left, and no loss to divide among tokens."""
+    model = tiny_model(seed=2)
+    made = examples(tmp_path / "examples", [(e, ["a"]) for e, _ in pictures(20)])
+    total, count = clipxgpt_loss(model, made.batch([(0, 0), (1, 0)]))
+    assert (total.item(), count.item()) == (0.0, 0)
+    before = {name: weight.clone() for name, weight in model.named_parameters()}
+    recipe = RECIPE.changed({"loss": "clipxgpt", "accumulate": accumulate, "weight_decay": 0.0})
+    result = train(model, made, recipe, checkpoints=MemoryCheckpoints())
+    assert (result.train_loss, result.val_loss) == (0.0, None)
+    assert all(torch.equal(before[name], weight) for name, weight in model.named_parameters())
+
+
+def test_clipxgpt_learns_from_the_batches_that_have_tokens(tmp_path: Path) -> None:
+    model = tiny_model(seed=2)
+    said = [(e, ["a" if at % 4 else "abc"]) for at, (e, _) in enumerate(pictures(20))]
+    recipe = RECIPE.changed({"loss": "clipxgpt", "batch_size": 1})
+    made = examples(tmp_path / "examples", said)
+    result = train(model, made, recipe, checkpoints=MemoryCheckpoints())
+    assert 0 < result.train_loss < 100
+    assert all(bool(weight.isfinite().all()) for weight in model.parameters())
 
 
 def test_gpt2s_activation_is_swapped_for_its_equal_and_put_back() -> None:

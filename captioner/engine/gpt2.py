@@ -130,7 +130,10 @@ class Gpt2Slots:
         )
         self._pages.advance(alive)
         added_GD = self._opening.position_weight * self._weights.position_TD[place_G]
-        x_ND = (self._weights.token_VD[token_GK] + added_GD[:, None]).flatten(0, 1)
+        x_GKD = self._weights.token_VD[token_GK] + added_GD[:, None]
+        idle_G = torch.tensor([not lives for lives in alive], device=token_GK.device)
+        # who is done would go on, and might leave what is not finite to who enters next
+        x_ND = x_GKD.masked_fill(idle_G[:, None, None], 0.0).flatten(0, 1)
         mask_G1KT = self._pages.mask[:, None]
 
         def attend(layer: int, qkv_NF: Tensor) -> Tensor:

@@ -63,7 +63,7 @@ class HeadedLogits:
         most_N1 = logit_NM.amax(dim=-1, keepdim=True)
         last = len(self._head_VD) - 1
         token_N = token_NM.masked_fill(logit_NM < most_N1, last).amin(dim=-1)
-        return token_N, most_N1[:, 0] - total_N
+        return token_N, (most_N1[:, 0] - total_N).clamp_max(0.0)
 
     def top(self, count: int) -> tuple[Tensor, Tensor]:
         """The `count` likeliest token_NM and their log-probabilities, likeliest first."""
@@ -71,7 +71,7 @@ class HeadedLogits:
             return _top(self._made(), count)
         token_NM, logit_NM, total_N = self._in_question(count)
         best_NM, place_NM = logit_NM.topk(min(count, logit_NM.shape[1]), dim=-1)
-        return token_NM.gather(1, place_NM), best_NM - total_N[:, None]
+        return token_NM.gather(1, place_NM), (best_NM - total_N[:, None]).clamp_max(0.0)
 
     def logits(self) -> Tensor:
         """All logits_NV in float32."""
@@ -85,11 +85,17 @@ class HeadedLogits:
             first += logits_NC.shape[-1]
 
     def _in_question(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
-        """More than the `count` likeliest token_NM, their logits, and all logits' logsumexp."""
-        token_NM, _, total_N = _likeliest(self._made(), count + _MORE)
+        """More than the `count` likeliest token_NM, their logits, and all logits' logsumexp.
+
+        Their rounded terms are taken out of the sum and exact ones put in: a token that is nearly
+        certain is nearly all of the sum, and its log-probability would be what rounding changed.
+        """
+        token_NM, rough_NM, rough_N = _likeliest(self._made(), count + _MORE)
         row_NMD = functional.embedding(token_NM, self._head_VD).float()
         logit_NM = torch.bmm(row_NMD, self._hidden_ND.float()[..., None])[..., 0]
-        return token_NM, logit_NM, total_N
+        share_N = (rough_NM.logsumexp(dim=-1) - rough_N).exp().clamp_max(1.0)
+        rest_N = rough_N + (-share_N).log1p()
+        return token_NM, logit_NM, torch.logaddexp(rest_N, logit_NM.logsumexp(dim=-1))
 
 
 class _Sum:

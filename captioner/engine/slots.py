@@ -38,7 +38,8 @@ class Slots(Protocol):
     """Captions being written side by side, each in a slot of its own until it is done."""
 
     refills: bool
-    """Whether a caption may enter while others are being written."""
+    """Whether a caption may enter while others are being written; if not, there are no more slots
+    than captions that entered together."""
 
     def enter(self, prefix_RPD: Tensor, rows: Sequence[int], slots: Sequence[int]) -> Next:
         """Begin a caption in each of `slots`, after the prefix at the same place of `rows`.
