@@ -6,11 +6,12 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flows.engines import open_workers
+from flows.finished import sum_up
 from flows.pages import add_summary
 from flows.stage import TASKS, final_state, run_stage
 from flows.summary import StageSummary, Summary
 from storage.layout import open_root
-from storage.run_summary import finalise, samples, unseal
+from storage.run_summary import samples, unseal
 from tasks.lanes import in_lane
 from tasks.options import CaptionOptions, EmbedOptions, LaneOptions
 from tasks.outstanding import captioned_before, uncaptioned
@@ -59,7 +60,7 @@ def caption(
     if again:
         summary.facts["captioned_anew"] = again
     if summary.ok:
-        summary.totals = finalise(place, settled)
+        sum_up(summary, place, settled, space)
     summary.samples = samples(place, settled)
     add_summary(summary)
     return final_state(summary, lanes.max_failed_shards)

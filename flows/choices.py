@@ -117,11 +117,21 @@ Threads = Annotated[
 ]
 LanesNumber = Annotated[
     int,
-    typer.Option("--lanes", min=0, help="Worker processes, one a GPU; 0 works in this process."),
+    typer.Option(
+        "--lanes",
+        min=0,
+        help="Worker processes, one a GPU; 0 works in this process. "
+        "If --engine joins a cluster: how many workers that has.",
+    ),
 ]
 Timeout = Annotated[float, typer.Option(min=1, help="Seconds that one shard may take.")]
 MaxFailed = Annotated[
-    int, typer.Option("--max-failed-shards", min=0, help="More failed shards fail the command.")
+    int,
+    typer.Option(
+        "--max-failed-shards",
+        min=0,
+        help="More failed shards fail the command; so many or fewer are told, with exit code 0.",
+    ),
 ]
 Engine = Annotated[
     str,

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.choices import JsonFlag, LanesNumber, RootUrl, RunName, Timeout, on_lanes
+from flows.choices import (
+    JsonFlag,
+    LanesNumber,
+    ModelEncoder,
+    RootUrl,
+    RunName,
+    Timeout,
+    on_lanes,
+)
 
 if TYPE_CHECKING:
     from storage.garbage import Garbage
@@ -111,6 +119,7 @@ def gc(
 def retry_failed(
     root: RootUrl,
     run: RunName = "",
+    encoder: ModelEncoder = "",
     code: Codes = "",
     max_attempts: MaxAttempts = 3,
     lanes: LanesNumber = 1,
@@ -118,15 +127,27 @@ def retry_failed(
     as_json: JsonFlag = False,
 ) -> None:
     """Try pictures again that failed for a reason that may be gone; caption what is mended next."""
+    from flows.retry import RetryOptions
     from flows.retry import retry_failed as retry
     from storage.retrying import parse_codes
 
-    facts = retry(root, parse_codes(code), max_attempts, run, on_lanes(lanes, timeout))
+    options = RetryOptions(
+        codes=parse_codes(code), max_attempts=max_attempts, run=run, encoder=encoder
+    )
+    facts = retry(root, options, on_lanes(lanes, timeout))
     if as_json:
         typer.echo(json.dumps(facts, ensure_ascii=False))
-        return
+    else:
+        _show_retried(facts)
+    if not facts["ok"]:
+        raise SystemExit(1)
+
+
+def _show_retried(facts: dict[str, Any]) -> None:
     for shard, one in facts["shards"].items():
         typer.echo(f"{shard}: {one['tried']} tried again, {one['left']} still failed")
+    for shard, why in facts["failed_shards"].items():
+        typer.echo(f"failed: {shard}: {why}")
     typer.echo(f"{facts['mended']} of {facts['tried']} pictures mended")
     if facts["mended"]:
         typer.echo("run `nightcap run` or `nightcap caption` again: it captions their shards anew")

@@ -18,6 +18,7 @@ from captioner.devices import resolve_numerics, usable_cores
 from captioner.encoders import NANO_ENCODER, encoder_digest
 from captioner.errors import ModelError
 from captioner.presets import model_digest
+from storage.urls import redact
 
 EXTRAS = {"s3": "s3fs", "gcs": "gcsfs", "heif": "pillow_heif", "ray": "ray", "dask": "distributed"}
 LIBRARIES = ("torch", "open_clip_torch", "transformers", "prefect", "fastapi", "pyarrow", "pillow")
@@ -135,5 +136,5 @@ def _hub() -> Finding:
 
 
 def _prefect() -> Finding:
-    url = os.environ.get("PREFECT_API_URL")
+    url = redact(os.environ.get("PREFECT_API_URL", ""))
     return Finding("prefect", f"server {url}" if url else "no server set: each run starts its own")

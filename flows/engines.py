@@ -17,20 +17,23 @@ from prefect.task_runners import TaskRunner
 from storage.errors import ConfigurationError
 from storage.exclusive import check_exclusive
 from storage.receipts import Receipt
+from storage.urls import redact
 from tasks.lanes import open_lanes
 from tasks.options import LaneOptions, required
 
 _current: list[TaskRunner[Any]] = []
 TRIES = 3
 """How often a task may lose its worker before its shard counts as failed."""
+ANSWERS_WITHIN = 10
+"""Seconds that a cluster may take to let us in."""
 
 
 @contextmanager
 def open_workers(options: LaneOptions, root: str) -> Iterator[None]:
     """The lanes and the cluster that are open already, or else new ones for the block.
 
-    Raises ConfigurationError where workers could not reach a Prefect server, or where the store
-    of `root` cannot tell several writers apart.
+    Raises ConfigurationError where workers could not reach a Prefect server, where no cluster
+    answers, or where the store of `root` cannot tell several writers apart.
     """
     if options.lanes > 1 or options.kind != "local":
         check_exclusive(root)
@@ -39,6 +42,8 @@ def open_workers(options: LaneOptions, root: str) -> Iterator[None]:
         if options.kind != "local" and not _current:
             check_server(options.kind)
             required(options.kind)
+            if options.kind == "ray" and options.address:
+                stack.enter_context(_joined_ray(options))
             runner = _dask(options) if options.kind == "dask" else _ray(options)
             stack.enter_context(runner)
             stack.enter_context(_remote_options(options))
@@ -84,6 +89,7 @@ def _dask(options: LaneOptions) -> TaskRunner[Any]:
 
     dask.config.set({"distributed.scheduler.allowed-failures": TRIES})
     if options.address:
+        _check_dask(options)
         return _untyped(DaskTaskRunner(address=options.address))
     cluster = {
         "n_workers": max(1, options.lanes),
@@ -99,9 +105,42 @@ def _ray(options: LaneOptions) -> TaskRunner[Any]:
     from prefect_ray.task_runners import RayTaskRunner
 
     if options.address:
-        return _untyped(RayTaskRunner(address=options.address))
+        return _untyped(RayTaskRunner())  # it takes the one that is joined
     start = {"num_cpus": max(1, options.lanes), "include_dashboard": False, "log_to_driver": False}
     return _untyped(RayTaskRunner(init_kwargs=start))
+
+
+def _check_dask(options: LaneOptions) -> None:
+    from distributed import Client
+
+    join: Any = Client  # untyped, and perhaps not installed
+    try:
+        join(options.address, timeout=ANSWERS_WITHIN, set_as_default=False).close()
+    except (OSError, ValueError) as error:
+        raise _unanswered(options) from error
+
+
+@contextmanager
+def _joined_ray(options: LaneOptions) -> Iterator[None]:
+    """Be in the cluster at the address: prefect-ray takes `auto` for a wish to start one."""
+    import ray
+
+    start: Any = ray.init  # untyped, and perhaps not installed
+    try:
+        start(address=options.address, log_to_driver=False)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise _unanswered(options) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _unanswered(options: LaneOptions) -> ConfigurationError:
+    return ConfigurationError(
+        f"--engine {options.kind}@{redact(options.address)}: no such cluster answers; start it, "
+        f"or give --engine {options.kind} alone for one of {options.lanes} processes here"
+    )
 
 
 def _untyped(runner: Any) -> TaskRunner[Any]:

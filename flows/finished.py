@@ -3,22 +3,29 @@
 Each function returns the summary of a command that has nothing to do, or None if it has.
 """
 
-from collections.abc import Callable
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from flows.summary import StageSummary, Summary
+from storage.captions import caption_store
 from storage.layout import Root, open_root
 from storage.models import ModelName, versions
-from storage.run_summary import finalise, is_sealed, read_stats, samples
+from storage.reading import is_stored, scoring_space
+from storage.run_summary import finalise, is_sealed, read_stats, samples, unseal
 from storage.settled import Settled
 from storage.sources import open_source
 from tasks.ingest import IngestOptions
 from tasks.options import CaptionOptions, EmbedOptions, TrainOptions
-from tasks.outstanding import Outstanding, to_cut, uncaptioned, unembedded
+from tasks.outstanding import Outstanding, cut_standing, to_cut, uncaptioned, unembedded
 from tasks.reranking import rerank_embedding
 from tasks.settings.caption import embedding_for, find_run
 from tasks.settings.embed import find_embeddings
 from tasks.settings.train import model_version, train_request
 from tasks.spaces import find_caption_space, training_space
+
+_log = logging.getLogger(__name__)
 
 
 def finished_run(
@@ -70,7 +77,7 @@ def finished_captions(
     if space is None or settled is None:
         return None
     summary = _idle("caption", root, uncaptioned(place, settled, space))
-    return summary and _with_run(summary, place, settled)
+    return summary and _with_run(summary, place, settled, space)
 
 
 def finished_training(root: str, options: TrainOptions, embeddings: EmbedOptions) -> Summary | None:
@@ -93,11 +100,63 @@ def with_model(summary: Summary, place: Root, model: ModelName) -> Summary:
     return summary
 
 
-def _with_run(summary: Summary, place: Root, settled: Settled) -> Summary:
+def sum_up(summary: Summary, place: Root, settled: Settled, space: Settled) -> None:
+    """Give the summary the run's totals, and seal the run if every shard of the root is in it.
+
+    A run that lacks one is left unsealed: the log and the fact `unsealed` say which and why.
+    """
+    left = "; ".join(_not_offered(place, space))
+    if not left:
+        summary.totals = finalise(place, settled)
+        return
+    unseal(place, settled)
+    summary.totals = _counted(place, settled)
+    summary.facts["unsealed"] = left
+    _log.warning("run %s is not finished and stays without _SUCCESS: %s", settled.name, left)
+
+
+def _not_offered(place: Root, space: Settled) -> Iterator[str]:
+    """What keeps shards from being captioned at all; embeddings of others stand by themselves."""
+    if is_stored(space):
+        return
+    yield from _left("cut", cut_standing(place))
+    yield from _left("embedded", unembedded(place, space))
+    scored = scoring_space(place, space)
+    if scored and scored != space:
+        yield from _left(f"embedded in {scored.name}", unembedded(place, scored))
+
+
+def _left(what: str, standing: Outstanding) -> Iterator[str]:
+    if standing.shards:
+        first = standing.shards[0]
+        why = standing.stale.get(first, "never done, or its attempts failed")
+        number = f"{len(standing.shards)} of {standing.requested} shards"
+        yield f"{number} have to be {what}, the first {first} ({why})"
+
+
+def _counted(place: Root, settled: Settled) -> dict[str, Any]:
+    """The totals of an unsealed run, from its receipts."""
+    store, rows, failures = caption_store(place, settled), 0, Counter[str]()
+    for batch in store.batches():
+        for record in store.receipts(batch).values():
+            rows += record.receipt.rows
+            failures.update(record.receipt.failures)
+    failed = failures.total()
+    return {
+        "rows": rows,
+        "captioned": rows - failed,
+        "failed": failed,
+        "failures": dict(sorted(failures.items())),
+    }
+
+
+def _with_run(summary: Summary, place: Root, settled: Settled, space: Settled) -> Summary:
     summary.run = settled.name
     summary.outputs = [place.run(settled.name)]
-    sealed = is_sealed(place, settled)
-    summary.totals = read_stats(place, settled) if sealed else finalise(place, settled)
+    if is_sealed(place, settled):
+        summary.totals = read_stats(place, settled)
+    else:
+        sum_up(summary, place, settled, space)
     summary.samples = samples(place, settled)
     return summary
 

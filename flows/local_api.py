@@ -4,6 +4,9 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from storage.errors import ConfigurationError
+from storage.urls import redact
+
 # A command's own lines are its log; Prefect's would repeat each of them with a traceback.
 QUIET = {
     "PREFECT_LOGGING_LEVEL": "CRITICAL",
@@ -22,7 +25,8 @@ def prefect_api(engine: str = "local") -> Iterator[None]:
     """A Prefect server for the length of the block; a cluster's must be there already.
 
     Without a configured address every worker process would start a server of its own. The
-    temporary server's database is never read as a record: receipts are.
+    temporary server's database is never read as a record: receipts are. Raises
+    ConfigurationError if a configured server does not answer.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
@@ -33,7 +37,8 @@ def prefect_api(engine: str = "local") -> Iterator[None]:
         temporary_settings,
     )
 
-    if get_current_settings().api.url:
+    if url := get_current_settings().api.url:
+        _check_answer(url)
         yield
         return
     if engine != "local":
@@ -51,3 +56,15 @@ def prefect_api(engine: str = "local") -> Iterator[None]:
             yield
     finally:
         server.stop()
+
+
+def _check_answer(url: str) -> None:
+    from httpx import TransportError  # noqa: PLC0415 - as above
+    from prefect.client.orchestration import get_client  # noqa: PLC0415
+
+    with get_client(sync_client=True) as client:
+        error = client.api_healthcheck()
+    if isinstance(error, TransportError):
+        raise ConfigurationError(
+            f"no Prefect server answers at {redact(url)}: start it, or unset PREFECT_API_URL"
+        ) from error

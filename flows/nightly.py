@@ -3,8 +3,10 @@
 from prefect import flow
 from prefect.client.schemas.objects import State
 
+from captioner.errors import CaptionerError
+from flows.attempts import final
 from flows.run import run
-from flows.scheduled import of_this_schedule
+from flows.scheduled import own_batch
 from flows.stage import TASKS
 from flows.summary import Summary
 from storage.errors import ConfigurationError
@@ -27,11 +29,14 @@ def nightly(
 ) -> State[Summary]:
     """Caption everything in `source` that has no caption under `root` yet, as a dated batch.
 
-    A retry of the same flow run goes on with the plan that its first attempt made. A trained
-    model has to be pinned.
+    A retry of the same flow run goes on with the plan that its first attempt made; a wrong
+    configuration is not tried again. A trained model has to be pinned.
     """
-    check_pinned(open_root(root), captions.model)
-    return run.fn(source, root, captions, of_this_schedule(open_root(root), ingest), lanes)
+    with final(ConfigurationError, CaptionerError):
+        place = open_root(root)
+        check_pinned(place, captions.model)
+        with own_batch(place, source, ingest) as named:
+            return run.fn(source, root, captions, named, lanes)
 
 
 def check_pinned(root: Root, model: str) -> None:

@@ -11,20 +11,21 @@ from prefect.futures import PrefectFuture
 from prefect.states import Completed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
+from captioner.errors import ModelError
 from flows.engines import on_cluster, settled, submit
 from flows.progress import stage_begins, stage_ends
 from flows.summary import StageSummary, Summary
 from storage.errors import ConfigurationError
 from storage.receipts import Receipt
-from tasks.lanes import work_seconds
+from tasks.lanes import close_lanes, work_seconds
 from tasks.progress import tick
 
 MAX_TASKS = 64
-"""Tasks of one flow that may wait for a lane at once."""
+"""Threads of one flow, each of which waits for a lane; a cluster needs none."""
 TASKS: TaskRunner[Any] = ThreadPoolTaskRunner[Any](max_workers=MAX_TASKS)
 """Where every flow's tasks run: threads that wait for lanes."""
 WINDOW = 4
-"""Tasks submitted for each lane: enough to keep it busy, few enough to hold in memory."""
+"""Tasks submitted for each lane or worker: enough to keep it busy, few enough to hold in memory."""
 
 
 def run_stage(
@@ -38,11 +39,12 @@ def run_stage(
     """Run `unit` on every job, the oldest awaited when the window is full; fills in `summary`.
 
     `pictures` is how many there are in all, 0 if nobody knows. A wrong configuration is not a
-    shard's failure: it ends the stage at once.
+    shard's failure: it ends the stage at once, and the work in lanes with it, as an interrupt does.
     """
     began, worked = time.perf_counter(), work_seconds()
     stage_begins(summary.name, pictures, len(jobs))
     pending: dict[PrefectFuture[Receipt], Any] = {}
+    window = most_pending(lanes, cluster=on_cluster())
 
     def settle(limit: int) -> None:
         while len(pending) > limit:
@@ -54,8 +56,11 @@ def run_stage(
     try:
         for job in jobs:
             pending[submit(unit, job)] = job
-            settle(min(MAX_TASKS, WINDOW * lanes or 1) - 1)
+            settle(window - 1)
         settle(0)
+    except BaseException:
+        close_lanes()
+        raise
     finally:
         summary.seconds = time.perf_counter() - began
         summary.work_seconds = work_seconds() - worked
@@ -63,8 +68,14 @@ def run_stage(
     return summary
 
 
+def most_pending(lanes: int, *, cluster: bool) -> int:
+    """How many tasks wait at once: on this machine each takes a thread, on a cluster none does."""
+    window = max(1, WINDOW * lanes)
+    return window if cluster else min(window, MAX_TASKS)
+
+
 def _take(summary: StageSummary, shard: str, result: Any) -> None:
-    if isinstance(result, ConfigurationError):
+    if isinstance(result, (ConfigurationError, ModelError)):
         raise result
     if not isinstance(result, Receipt):
         summary.failed_shards[shard] = f"{result}"
@@ -116,7 +127,8 @@ def final_state(summary: Summary, max_failed_shards: int) -> State[Summary]:
     create_table_artifact(table=rows, key="nightcap-summary", description=summary.run or None)
     failed = len(summary.failed_shards)
     message = f"{failed} shards failed" if failed else "every shard is done"
-    if failed > max_failed_shards:
+    summary.tolerated = failed <= max_failed_shards
+    if not summary.tolerated:
         raise ShardsFailed(summary)
     name = "CompletedWithFailures" if failed else "Completed"
     return Completed(name=name, message=message, data=summary)

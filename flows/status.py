@@ -7,14 +7,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from storage.captions import run_settings
+from storage.captions import caption_store, run_settings
 from storage.embeddings import embedding_settings
-from storage.layout import open_root
+from storage.layout import Root, ShardName, open_root
 from storage.lock import holder
 from storage.models import trained_models
 from storage.reading import run_space
 from storage.run_summary import is_sealed
-from storage.settled import SettingsFile
+from storage.settled import SettingsFile, Settled
 from storage.urls import folders
 from tasks.outstanding import Outstanding, cut_standing, uncaptioned, unembedded
 
@@ -34,9 +34,10 @@ def status(root: str) -> dict[str, Any]:
     stages += [_line("embed", name, unembedded(place, space)) for name, space in spaces.items()]
     for name in _names(run_settings(place)):
         settled = run_settings(place).read(name)
-        space = settled and run_space(place, settled)
-        if settled and space:
-            line = _line("caption", name, uncaptioned(place, settled, space))
+        if settled:
+            space = run_space(place, settled)
+            standing = uncaptioned(place, settled, space) if space else _bereft(place, settled)
+            line = _line("caption", name, standing)
             stages.append(line | {"sealed": is_sealed(place, settled)})
     return {
         "command": "status",
@@ -75,6 +76,17 @@ def _sentences(facts: dict[str, Any]) -> Iterator[str]:
             yield f"stale: {line['stage']} {shard}: {why}"
     if facts["models"]:
         yield f"models: {', '.join(facts['models'])}"
+
+
+def _bereft(root: Root, run: Settled) -> Outstanding:
+    """A run of which nobody can tell any more what is missing: all that it has is stale."""
+    found, store = Outstanding(), caption_store(root, run)
+    for batch in store.batches():
+        for stem, record in sorted(store.receipts(batch).items()):
+            found.want(
+                ShardName(batch, stem), record.receipt.rows, "its embeddings are gone", record
+            )
+    return found
 
 
 def _line(stage: str, name: str, standing: Outstanding) -> dict[str, Any]:

@@ -30,7 +30,7 @@ class StageSummary:
 
     def judge(self, shard: str, rows: int, failed: int) -> None:
         """Remember a shard that is done but came out poorly."""
-        if failed > rows * (1 - POOR):
+        if rows - failed < POOR * rows:
             self.poor_shards[shard] = f"{failed} of its {rows} pictures failed"
 
     @property
@@ -67,6 +67,8 @@ class Summary:
     totals: dict[str, Any] = field(default_factory=dict)
     """The whole run as it now stands, of all invocations: rows, captioned, failures."""
     samples: list[dict[str, Any]] = field(default_factory=list)
+    tolerated: bool = False
+    """Whether no more shards failed than `max_failed_shards` allows."""
     facts: dict[str, Any] = field(default_factory=dict)
     """What one command alone reports, such as the demo's scenes."""
 
@@ -97,7 +99,8 @@ class Summary:
         """The object that `--json` prints."""
         last = self.stages[-1] if self.stages else StageSummary(name="")
         failed = sum(last.failures.values())
-        skipped = int(self.totals.get("rows", 0)) - last.rows if self.totals else 0
+        known = not last.skipped or self.totals  # a run that is not whole is not summed up
+        skipped = int(self.totals.get("rows", 0)) - last.rows
         return {
             "command": self.command,
             "ok": self.ok,
@@ -108,7 +111,7 @@ class Summary:
             "captioned": last.rows - failed if last.name == "caption" else 0,
             "failed": failed,
             "failures": last.failures,
-            "skipped": max(0, skipped),
+            **({"skipped": max(0, skipped)} if known else {}),
             "stages": [stage.to_json() for stage in self.stages],
             "outputs": self.outputs,
             **({"alarms": self.totals["alarms"]} if self.totals.get("alarms") else {}),

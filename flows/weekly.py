@@ -5,11 +5,13 @@ from dataclasses import replace
 from prefect import flow
 from prefect.client.schemas.objects import State
 
+from captioner.errors import CaptionerError
+from flows.attempts import final
 from flows.embed import embed
 from flows.nightly import RETRIES, RETRY_DELAY
 from flows.stage import TASKS, final_state, outcome
 from flows.summary import Summary
-from flows.train import train
+from flows.train import recipe_embeddings, train
 from storage.errors import ConfigurationError
 from storage.layout import Root, open_root
 from storage.models import (
@@ -33,21 +35,23 @@ SLACK = 1e-6
 def train_weekly(
     root: str,
     options: TrainOptions = TrainOptions(),
-    embeddings: EmbedOptions = EmbedOptions(),
+    embeddings: EmbedOptions | None = None,
     lanes: LaneOptions = LaneOptions(),
 ) -> State[Summary]:
     """Embed what is new, train `<out>-candidate`, and publish it as `<out>` unless it is worse.
 
     It is judged beside the newest version of that name, on the captions that its own training
     held out. Nothing that runs changes by it: a deployment captions with the version that it pins.
+    Without `embeddings` it learns from its recipe's.
     """
     place = open_root(root)
     trial = replace(options, out=options.out + CANDIDATE)
     summary = Summary(command="train", root=root)
-    with open_lanes(lanes.lanes, lanes.timeout):
+    with final(ConfigurationError, CaptionerError), open_lanes(lanes.lanes, lanes.timeout):
+        learnt = embeddings or recipe_embeddings(options)
         if not options.embeddings:
-            summary.add(outcome(embed(root, embeddings, lanes, return_state=True)))
-        summary.add(outcome(train(root, trial, embeddings, lanes, return_state=True)))
+            summary.add(outcome(embed(root, learnt, lanes, return_state=True)))
+        summary.add(outcome(train(root, trial, learnt, lanes, return_state=True)))
         if summary.ok:
             candidate = find_trained(place, str(summary.facts["model"]))
             if candidate is None:

@@ -2,7 +2,8 @@
 
 A thread cannot be interrupted; a process can. A task hands its unit of work to a free lane and
 waits. A lane that dies or exceeds its time is replaced, and the task sees `LaneLost`, which is
-worth a retry. With no lanes open, a unit runs in the process that asks.
+worth a retry. Once its lanes are closed a task is refused, which is not. With no lanes open, a unit
+runs in the process that asks.
 """
 
 import multiprocessing
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from contextvars import ContextVar, Token
 from importlib import import_module
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnContext
@@ -26,7 +28,8 @@ from tasks.progress import Tick, report_to, show
 STARTS_WITHIN = 300.0
 """Seconds that a process may take until its unit of work can begin."""
 
-_current: list["Lanes"] = []
+_current: ContextVar["Lanes | None"] = ContextVar("lanes", default=None)
+"""Of the context that asks: a task keeps the lanes of its flow, also when those are closed."""
 
 
 class LaneLost(OSError):
@@ -40,6 +43,10 @@ class LaneTimeout(LaneLost):
     """The process took longer than it may and was ended."""
 
     code = "timeout"
+
+
+class LanesClosed(Exception):
+    """The lanes were closed, because whoever opened them is done or was interrupted."""
 
 
 class Lanes:
@@ -57,27 +64,40 @@ class Lanes:
         self._adding = threading.Lock()
         self._context = multiprocessing.get_context("spawn")
         self._ticks: SimpleQueue[Tick | None] = self._context.SimpleQueue()
+        self._lanes = [_Lane(number, self._context, self._ticks) for number in range(count)]
         self._free: queue.Queue[_Lane] = queue.Queue()
+        self._closed = False
+        self._before: Token[Lanes | None] | None = None
         self._listener = threading.Thread(target=self._listen, daemon=True)
-        for number in range(count):
-            self._free.put(_Lane(number, self._context, self._ticks))
+        for lane in self._lanes:
+            self._free.put(lane)
 
     def __enter__(self) -> Self:
         self._listener.start()
-        _current.append(self)
+        self._before = _current.set(self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        _current.remove(self)
-        while not self._free.empty():
-            self._free.get().stop()
+        if self._before:
+            _current.reset(self._before)
+        self.close()
+        for lane in [self._free.get() for _ in self._lanes]:  # each comes back once it is ended
+            lane.stop()
+            self._free.put(lane)  # for whoever waits, to be refused
         self._ticks.put(None)
         self._listener.join()
 
-    def call(self, unit: str, *args: Any) -> Any:
-        """What `unit(*args)` returns, done in a free lane; raises what it raises, or LaneLost.
+    def close(self) -> None:
+        """End every lane, whatever it does: calls that wait for one and later ones are refused."""
+        self._closed = True
+        for lane in self._lanes:
+            lane.end()
 
-        `unit` is `module:function`, imported where it runs: this process never loads a model.
+    def call(self, unit: str, *args: Any) -> Any:
+        """What `unit(*args)` returns, done in a free lane.
+
+        Raises what it raises, LaneLost, or LanesClosed. `unit` is `module:function`, imported
+        where it runs: this process never loads a model.
         """
         result, seconds = self._timed(unit, args)
         with self._adding:
@@ -85,13 +105,20 @@ class Lanes:
         return result
 
     def _timed(self, unit: str, args: tuple[Any, ...]) -> tuple[Any, float]:
-        if not self.count:
+        if not self.count and not self._closed:
             return timed_unit(unit, *args)
-        lane = self._free.get()
+        lane = self._free.get() if self.count else None
         try:
+            if lane is None or self._closed:
+                raise LanesClosed(f"{unit} was not begun: its lanes are closed")
             return lane.result(unit, args, self.timeout)
+        except LaneLost as error:
+            if self._closed:
+                raise LanesClosed(f"{unit} was ended: its lanes are closed") from error
+            raise
         finally:
-            self._free.put(lane)
+            if lane:
+                self._free.put(lane)
 
     def _listen(self) -> None:
         while tick := self._ticks.get():
@@ -100,19 +127,27 @@ class Lanes:
 
 def in_lane(unit: str, *args: Any) -> Any:
     """`unit(*args)` in a free lane of the lanes that are open, or here if none are."""
-    return _current[-1].call(unit, *args) if _current else run_unit(unit, *args)
+    lanes = _current.get()
+    return lanes.call(unit, *args) if lanes else run_unit(unit, *args)
 
 
 def work_seconds() -> float:
     """Seconds that the lanes that are open have spent inside units; 0 if none are open."""
-    return _current[-1].work_seconds if _current else 0.0
+    lanes = _current.get()
+    return lanes.work_seconds if lanes else 0.0
+
+
+def close_lanes() -> None:
+    """End all work in the lanes that are open; what is asked of them from now on is refused."""
+    if lanes := _current.get():
+        lanes.close()
 
 
 @contextmanager
 def open_lanes(count: int, timeout: float) -> Iterator[Lanes]:
     """The lanes that are open already, or else new ones for the length of the block."""
-    if _current:
-        yield _current[-1]
+    if standing := _current.get():
+        yield standing
         return
     with Lanes(count, timeout=timeout) as lanes:
         yield lanes
@@ -142,6 +177,7 @@ class _Lane:
         self._context = context
         self._ticks = ticks
         self._pool: ProcessPoolExecutor | None = None
+        self._ended = False
 
     def result(self, unit: str, args: tuple[Any, ...], timeout: float) -> tuple[Any, float]:
         future: Future[Any] = Future()
@@ -149,6 +185,8 @@ class _Lane:
             if self._pool is None:
                 self._pool = self._start()
                 future = self._pool.submit(_ready, unit)
+                if self._ended:
+                    self._kill()  # `end` came before there was a process to see
                 future.result(max(timeout, STARTS_WITHIN))
             future = self._pool.submit(timed_unit, unit, *args)
             result: tuple[Any, float] = future.result(timeout)
@@ -162,14 +200,23 @@ class _Lane:
             raise LaneTimeout(f"{unit} took more than {timeout:g} s and was ended") from error
         return result
 
+    def end(self) -> None:
+        """Kill the process for good, from any thread: whoever waits for it sees LaneLost."""
+        self._ended = True
+        self._kill()
+
     def stop(self) -> None:
         if self._pool is None:
             return
-        processes = list((self._pool._processes or {}).values())  # noqa: SLF001 - no public way to end one
-        for process in processes:
-            process.kill()
+        self._kill()
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._pool = None
+
+    def _kill(self) -> None:
+        pool = self._pool
+        processes = list((pool._processes or {}).values()) if pool else []  # noqa: SLF001 - no public way to end one
+        for process in processes:
+            process.kill()
 
     def _start(self) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(

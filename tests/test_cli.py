@@ -138,6 +138,17 @@ def test_doctor_names_what_this_machine_computes_with() -> None:
     assert "fastapi" in found["findings"]
 
 
+def test_a_prefect_server_that_does_not_answer_is_named_without_its_password(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://me:secret@127.0.0.1:9/api")
+    sentence = refused("run", pictures, tmp_path / "root", "--model", "size")
+    assert "no Prefect server answers at http://127.0.0.1:9/api" in sentence
+    told = nightcap("doctor", "--json").stdout
+    assert "server http://127.0.0.1:9/api" in told
+    assert "secret" not in told
+
+
 def test_a_run_ends_with_one_json_object_and_a_second_needs_no_server(
     pictures: Path, tmp_path: Path
 ) -> None:

@@ -83,6 +83,18 @@ def test_training_and_captioning_wait_for_different_pools() -> None:
     assert (pools["nightly"], pools["train"]) == ("cpu", "gpu")
 
 
+def test_all_who_embed_or_caption_one_root_ask_for_one_device() -> None:
+    """`auto` would be settled by whichever pool runs first, for the others too."""
+    devices = {}
+    for found in deployments():
+        asked = found["parameters"].get("captions") or found["parameters"].get("options")
+        if asked:
+            devices[found["name"]] = asked.get("compute", {}).get("device", "auto")
+    assert devices.keys() == {"nightly", "backfill", "train"}
+    assert len(set(devices.values())) == 1
+    assert "auto" not in devices.values()
+
+
 def test_the_automation_that_ends_silent_runs_is_one_that_prefect_reads() -> None:
     from prefect.events.schemas.automations import AutomationCore
 

@@ -159,3 +159,32 @@ def worker_processes(engine: str) -> list[int]:
         except psutil.NoSuchProcess:
             continue
     return found
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        pytest.param(
+            address,
+            marks=pytest.mark.skipif(
+                importlib.util.find_spec(f"prefect_{address.partition('@')[0]}") is None,
+                reason="needs the extra",
+            ),
+        )
+        for address in ("dask@tcp://127.0.0.1:9", "dask@nonsense://here", "ray@auto")
+    ],
+)
+def test_a_cluster_that_does_not_answer_is_refused_and_none_is_started_instead(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    from flows.engines import open_workers
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with (
+        temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}),
+        pytest.raises(ConfigurationError, match=f"{address}: no such cluster answers"),
+        open_workers(LaneOptions(lanes=0, engine=address), str(tmp_path)),
+    ):
+        pass

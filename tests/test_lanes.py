@@ -1,14 +1,24 @@
 """Lanes: worker processes that live long, can be lost, and can be ended."""
 
 import os
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
 
 import pytest
 
 from storage.errors import ShardError
-from tasks.lanes import LaneLost, Lanes, in_lane, open_lanes, work_seconds
+from tasks.lanes import (
+    LaneLost,
+    Lanes,
+    LanesClosed,
+    close_lanes,
+    in_lane,
+    open_lanes,
+    work_seconds,
+)
 from tasks.progress import Tick, listened
 
 UNIT = "lane_units:"
@@ -101,3 +111,39 @@ def test_seconds_inside_units_are_summed_up(count: int) -> None:
             in_lane(UNIT + "fail", "cut short")
         assert lanes.work_seconds < 0.6
     assert work_seconds() == 0
+
+
+def test_lanes_that_are_closed_end_their_work_and_take_no_other() -> None:
+    """An interrupt waits for no hung process, and nobody goes on with the work elsewhere."""
+    with Lanes(1) as lanes, ThreadPoolExecutor(2) as threads:
+        lane = lanes.call(UNIT + "whoami")
+        hung, waiting = (threads.submit(lanes.call, UNIT + "hang") for _ in range(2))
+        time.sleep(0.5)
+        os.kill(lane, signal.SIGSTOP)
+        began = time.monotonic()
+        close_lanes()
+        for refused in (hung, waiting):
+            with pytest.raises(LanesClosed, match="closed"):
+                refused.result(20)
+        assert time.monotonic() - began < 10
+    for later in (lanes, Lanes(0)):
+        later.close()
+        with pytest.raises(LanesClosed):
+            later.call(UNIT + "whoami")
+
+
+def test_a_lane_that_starts_while_it_is_closed_ends_too() -> None:
+    with Lanes(1) as lanes, ThreadPoolExecutor(1) as threads:
+        starting = threads.submit(lanes.call, UNIT + "hang")
+        time.sleep(0.01)
+        lanes.close()
+        with pytest.raises(LanesClosed):
+            starting.result(20)
+
+
+def test_a_task_of_lanes_that_are_closed_does_not_run_in_this_process() -> None:
+    with Lanes(1):
+        task = copy_context()
+    assert in_lane(UNIT + "whoami") == os.getpid()
+    with pytest.raises(LanesClosed):
+        task.run(in_lane, UNIT + "whoami")

@@ -6,7 +6,7 @@ import pytest
 from collections_of_pictures import draw_sizes
 
 from flows.report import report
-from flows.summary import Summary
+from flows.summary import StageSummary, Summary
 from tasks.options import LaneOptions
 
 
@@ -34,3 +34,12 @@ def test_a_shard_of_which_many_pictures_fail_is_told_aloud(
     assert "ALARM" not in capsys.readouterr().out
     report(bad, as_json=False)
     assert "ALARM shard 0000/00000: 1 of its 4 pictures failed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("rows", "failed"), [(5, 1), (10, 2), (15, 3), (1000, 200)])
+def test_four_fifths_are_enough(rows: int, failed: int) -> None:
+    stage = StageSummary(name="embed")
+    stage.judge("0000/00000", rows, failed)
+    assert stage.poor_shards == {}
+    stage.judge("0000/00000", rows, failed + 1)
+    assert stage.poor_shards

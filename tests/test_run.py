@@ -14,11 +14,13 @@ from storage import open_captions
 from storage.edits_apply import apply_edits
 from storage.errors import ConfigurationError
 from storage.exclusive import check_exclusive
+from storage.layout import open_root
 from storage.plan import ShardOptions
 from storage.review import open_review
 from tasks.ingest import IngestOptions
 from tasks.lanes import Lanes
 from tasks.options import CaptionOptions, ComputeOptions, DecodeOptions, LaneOptions
+from tasks.settings.caption import embedding_for
 
 SIZE = CaptionOptions(model="size", compute=ComputeOptions(threads=1))
 SMALL = IngestOptions(shards=ShardOptions(samples_per_shard=5))
@@ -215,6 +217,58 @@ def test_a_damaged_tar_fails_its_shard_alone_and_the_run(tmp_path: Path) -> None
     assert run_flow(tars / "0000*.tar", root, lanes=allowed).name == "CompletedWithFailures"
 
 
+def test_a_run_is_sealed_only_once_every_shard_of_the_root_is_in_it(tmp_path: Path) -> None:
+    """Whoever waits for `_SUCCESS` must not get three shards of four."""
+    from flows.caption import caption
+    from flows.finished import finished_captions
+    from flows.stage import outcome
+
+    draw_sizes(tmp_path / "pictures", 20)
+    run(tmp_path / "pictures", str(tmp_path / "made"))
+    tars, root = tmp_path / "made" / "shards" / "0000", str(tmp_path / "root")
+    whole = (tars / "00003.tar").read_bytes()
+    (tars / "00003.tar").write_bytes(whole[:3000])
+    summary = run(tars / "0000*.tar", root)
+    home = tmp_path / "root" / "captions" / summary.run
+    counts = {"rows": 15, "captioned": 15, "failed": 0, "failures": {}}
+    assert not (home / "_SUCCESS").exists()
+    assert summary.totals == counts
+    told = json.loads((home / "summary.json").read_text())
+    assert "1 of 4 shards have to be cut, the first 0000/00003" in told["unsealed"]
+    assert (home / "report.html").exists()
+
+    embedding = embedding_for(open_root(root), SIZE)
+    idle = finished_captions(root, SIZE, embedding)
+    assert (idle.ok, idle.totals) == (True, counts)
+    assert not outcome(caption(root, SIZE, embedding, HERE, return_state=True)).stages[0].rows
+    assert not (home / "_SUCCESS").exists()
+
+    (tars / "00003.tar").write_bytes(whole)
+    mended = run(tars / "0000*.tar", root)
+    assert (home / "_SUCCESS").exists()
+    assert len(rows(root, mended.run)) == 20
+    assert "unsealed" not in mended.facts
+
+
+def test_a_shard_that_is_cut_and_not_embedded_keeps_the_seal_away(tmp_path: Path) -> None:
+    from flows.caption import caption
+    from flows.shard import shard
+    from flows.stage import outcome
+
+    pictures, root = tmp_path / "pictures", str(tmp_path / "root")
+    draw_sizes(pictures, 5)
+    home = tmp_path / "root" / "captions" / run(pictures, root).run
+    assert (home / "_SUCCESS").exists()
+    draw_sizes(pictures, 5, start=5)
+    shard(str(pictures), root, SMALL, HERE, return_state=True)
+    embedding = embedding_for(open_root(root), SIZE)
+    summary = outcome(caption(root, SIZE, embedding, HERE, return_state=True))
+    assert "have to be embedded, the first 0001/00000" in summary.facts["unsealed"]
+    assert not (home / "_SUCCESS").exists()
+    assert "unsealed" not in run(pictures, root).facts
+    assert (home / "_SUCCESS").exists()
+
+
 def run_flow(pictures: Path, root: Path, lanes: LaneOptions = HERE) -> Any:
     """The final state of the flow; raises what failed it."""
     from flows.run import run as flow
@@ -248,4 +302,4 @@ def no_lanes_left_open() -> Iterator[None]:
     yield
     from tasks import lanes
 
-    assert not lanes._current
+    assert not lanes._current.get()

@@ -8,8 +8,12 @@ from uuid import UUID
 import pytest
 from collections_of_pictures import draw_sizes
 
+from storage.errors import ConfigurationError
 from storage.layout import open_root
+from storage.plan import ShardOptions, plan_new
 from storage.plan_file import read_plans
+from storage.sources import open_source
+from tasks.ingest import IngestOptions
 
 
 def test_the_date_is_the_one_where_the_schedule_is() -> None:
@@ -120,6 +124,63 @@ def test_a_retry_of_a_scheduled_run_goes_on_with_its_own_plan(
     execute(run)
     assert seen(run).run_count == 2
     assert planned(tmp_path) == [("2026-11-21", 7)]
+
+
+def test_a_retry_whose_name_went_to_another_source_takes_the_next_one(
+    deployed: UUID, tmp_path: Path
+) -> None:
+    """Two deployments chose one name; the plan that stands under it is the other's."""
+    from prefect import get_client
+    from prefect.states import Scheduled
+
+    draw_sizes(tmp_path / "pictures", 3)
+    plan_other(tmp_path, "2026-11-21")
+    when = Scheduled(scheduled_time=datetime(2026, 11, 21, 12, 0, tzinfo=UTC))
+    with get_client(sync_client=True) as client:
+        run = client.create_flow_run_from_deployment(
+            deployed, state=when, parameters=parameters(tmp_path), tags=["mine", "batch:2026-11-21"]
+        )
+    execute(run.id)
+    assert seen(run.id).state.is_completed()
+    assert set(seen(run.id).tags) == {"mine", "batch:2026-11-21-2"}
+    assert planned(tmp_path) == [("2026-11-21", 2), ("2026-11-21-2", 3)]
+
+
+def test_a_run_that_loses_its_name_while_it_plans_is_tried_again(
+    deployed: UUID, tmp_path: Path
+) -> None:
+    """The refusal is a ConfigurationError, which no flow run is tried again for."""
+    from prefect import flow, get_client
+    from prefect.flow_engine import run_flow
+    from prefect.states import Scheduled
+
+    from flows.attempts import final
+    from flows.scheduled import own_batch
+
+    draw_sizes(tmp_path / "pictures", 3)
+
+    @flow(retries=1, retry_delay_seconds=0)
+    def plan(source: str, root: str) -> None:
+        place = open_root(root)
+        with final(ConfigurationError), own_batch(place, source, IngestOptions()) as named:
+            if not place.batches():
+                plan_other(tmp_path, named.batch)
+            plan_new(place, open_source(source), ShardOptions(), named.batch)
+
+    given = {name: parameters(tmp_path)[name] for name in ("source", "root")}
+    when = Scheduled(scheduled_time=datetime(2026, 11, 21, 12, 0, tzinfo=UTC))
+    with get_client(sync_client=True) as client:
+        run = client.create_flow_run_from_deployment(deployed, state=when, parameters=given)
+        run_flow(plan, flow_run=client.read_flow_run(run.id), parameters=given, return_type="state")
+    assert (seen(run.id).state.is_completed(), seen(run.id).run_count) == (True, 2)
+    assert planned(tmp_path) == [("2026-11-21", 2), ("2026-11-21-2", 3)]
+
+
+def plan_other(folder: Path, batch: str) -> None:
+    """The plan of another source with two pictures, as another deployment makes it."""
+    draw_sizes(folder / "other", 2)
+    root = open_root(str(folder / "root"))
+    assert plan_new(root, open_source(str(folder / "other")), ShardOptions(), batch)
 
 
 def test_a_run_that_nobody_scheduled_numbers_its_batches(prefect_api: None, tmp_path: Path) -> None:

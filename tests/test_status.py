@@ -1,5 +1,6 @@
 """status: each stage and batch, what is done, missing, stale and failed, and why."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -49,3 +50,16 @@ def test_whoever_writes_at_the_moment_is_named(whole: Path) -> None:
     with held(open_root(str(whole)), "run"):
         assert "`nightcap run`" in status(str(whole))["lock"]
     assert status(str(whole))["lock"] == ""
+
+
+def test_a_run_whose_embeddings_are_gone_is_stale(whole: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(whole, root)
+    for space in (root / "embeddings").glob("size-*"):
+        shutil.rmtree(space)
+    found = status(str(root))
+    (line,) = [one for one in found["stages"] if one["of"].startswith("size")]
+    assert not found["ok"]
+    assert line["stage"] == "caption"
+    assert set(line["stale"].values()) == {"its embeddings are gone"}
+    assert len(line["stale"]) == line["shards"] > 0

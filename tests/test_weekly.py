@@ -7,7 +7,7 @@ import pytest
 from captioner import scenes
 from storage.errors import ConfigurationError
 from storage.layout import open_root
-from storage.models import newest_versions, trained_models, versions
+from storage.models import model_settings, newest_versions, trained_models, versions
 from tasks.options import ComputeOptions, EmbedOptions, LaneOptions, TrainOptions
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
@@ -65,6 +65,23 @@ def test_a_model_is_published_unless_it_is_worse(root: str) -> None:
 
     again = train(root, steps=40)
     assert (again["model"], again["published"]) == (better["model"], False)
+
+
+def test_a_training_embeds_with_the_encoder_of_its_recipe_where_none_is_named(root: str) -> None:
+    """The default of the flow was the encoder `nano`, whatever the recipe learns from."""
+    from flows.stage import outcome
+    from flows.weekly import train_weekly
+
+    options = TrainOptions(
+        recipe="nano-scratch", encoder="size", out="sized", steps=2, compute=THREAD
+    )
+    flow = train_weekly.with_options(retries=0)
+    summary = outcome(flow(root, options, lanes=HERE, return_state=True))
+    assert summary.facts["published"]
+    (newest,) = newest_versions(open_root(root), "sized")
+    settled = model_settings(open_root(root), "sized").read(newest.version)
+    assert settled
+    assert settled.resolved["space"].startswith("size-")
 
 
 def test_a_published_model_writes_captions(root: str) -> None:
