@@ -6,7 +6,15 @@ All read the same embeddings and write captions of 6 to 20 tokens (`benchmarks.g
 from contextlib import ExitStack
 from typing import Any
 
-from benchmarks.captions_task import CaptionsTask, captions_task, check_lengths, same_share
+from benchmarks.captions_task import (
+    CaptionsTask,
+    best_generate,
+    captions_of,
+    captions_task,
+    check_lengths,
+    equal_share,
+    same_share,
+)
 from benchmarks.comparing import in_turns, share, versus
 from benchmarks.gated import few_rows, gigaflops
 from benchmarks.results import Row
@@ -21,10 +29,11 @@ BATCHES = (32, 64, 128, 256)
 def rows(settings: Settings) -> list[Row]:
     """Against the loop and the best `generate`, and our share of the limit."""
     with captions_task(settings) as task, ExitStack() as stack:
-        specs = (task.ours(), task.loop(), task.generate(), task.limit())
-        ours, loop, generate, limit = (stack.enter_context(Side(spec)) for spec in specs)
-        note = agreement(task, loop, generate)
-        best = best_generate(task, generate)
+        specs = (task.ours(), task.loop(), task.limit())
+        ours, loop, limit = (stack.enter_context(Side(spec)) for spec in specs)
+        note = agreement(task, loop)
+        half = -(-task.count // 2)
+        generate, best = stack.enter_context(best_generate(task, BATCHES, half))
         order = {"items": task.count}
         rates = in_turns(
             {
@@ -70,41 +79,32 @@ def rows(settings: Settings) -> list[Row]:
         ]
 
 
-def agreement(task: CaptionsTask, loop: Side, generate: Side) -> str:
-    """How alike the sides' captions are; raises ValueError where lengths are not as ordered.
+def agreement(task: CaptionsTask, loop: Side) -> str:
+    """How alike the sides' captions are; raises ValueError where lengths are not as ordered, or
+    words in float32 not the same.
 
-    Ours are computed in both precisions by sides that end here.
+    Ours and `generate`'s are computed in both precisions by sides that end here.
     """
-    show = {"items": task.count, "show": True}
-    peers = {
-        kind: generate.run({**show, "dtype": kind, "batch": 64})["token_ids"]
-        for kind in ("float32", "bfloat16")
-    }
-    looped = loop.run({"items": LOOPED, "show": True})["token_ids"]
-    mine = {}
-    for kind in peers:
+    order = {"items": task.count}
+    looped = captions_of(loop, {"items": LOOPED})
+    chosen = few_rows(task.lengths, LOOPED)
+    check_lengths("loop", looped, [task.lengths[row] for row in chosen])
+    mine, theirs = {}, {}
+    with Side(task.generate("float32", "bfloat16")) as generate:
+        for kind in ("float32", "bfloat16"):
+            theirs[kind] = captions_of(generate, {**order, "dtype": kind, "batch": 64})
+            check_lengths(f"generate in {kind}", theirs[kind], task.lengths)
+    for kind in theirs:
         with Side(task.ours(kind)) as ours:
-            mine[kind] = ours.run(show)["token_ids"]
-    for name, written in (*peers.items(), *mine.items(), ("loop", looped)):
-        check_lengths(task, name, written)
-    equal = {kind: same_share(mine[kind], peers[kind]) for kind in mine}
-    few = same_share([mine["float32"][row] for row in few_rows(task.lengths, LOOPED)], looped)
+            mine[kind] = captions_of(ours, order)
+            check_lengths(f"ours in {kind}", mine[kind], task.lengths)
+    exact = equal_share("generate", mine["float32"], theirs["float32"])
+    few = equal_share("the loop", [mine["float32"][row] for row in chosen], looped)
+    half = same_share(mine["bfloat16"], theirs["bfloat16"])
     lost = same_share(mine["float32"], mine["bfloat16"])
     return (
-        f"Equal captions of {task.count}: in fp32 {equal['float32']:.1%} to generate's and "
-        f"{few:.0%} to the loop's, in bf16 {equal['bfloat16']:.1%} to generate's and {lost:.1%} to "
+        f"Equal captions of {task.count}: in fp32 {exact:.1%} to generate's and "
+        f"{few:.0%} to the loop's, in bf16 {half:.1%} to generate's and {lost:.1%} to "
         "our own in fp32 (noise for weights: the likeliest tokens are close together); all "
         "lengths equal"
     )
-
-
-def best_generate(task: CaptionsTask, generate: Side) -> dict[str, Any]:
-    """The batch size and precision with which `generate` is fastest, by trying all on a half."""
-    count = -(-task.count // 2)
-    orders = [
-        {"dtype": kind, "batch": batch}
-        for kind in ("float32", "bfloat16")
-        for batch in BATCHES
-        if batch <= count or batch == BATCHES[0]
-    ]
-    return min(orders, key=lambda order: generate.run({"items": count, **order})["seconds"])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.captions_task import captions_task, check_lengths, same_share
+from benchmarks.captions_task import captions_of, captions_task, check_lengths, same_share
 from benchmarks.comparing import in_turns, versus
 from benchmarks.gated import gated_images
 from benchmarks.peers import PeerMissingError, python_of, versions_of
@@ -52,10 +52,10 @@ def rows(settings: Settings) -> list[Row]:
             },
         )
         ours, vllm = (stack.enter_context(Side(spec)) for spec in (task.ours(), peer))
-        show = {"items": task.count, "show": True}
-        mine, others = ours.run(show)["token_ids"], vllm.run(show)["token_ids"]
-        check_lengths(task, "vLLM", others)
         order = {"items": task.count}
+        mine, others = captions_of(ours, order), captions_of(vllm, order)
+        for side, written in ((ours, mine), (vllm, others)):
+            check_lengths(side.name, written, task.lengths)
         sides = {"ours": lambda: ours.run(order), "vllm": lambda: vllm.run(order)}
         rates = in_turns(sides, settings.rounds)
         row = versus(

@@ -5,7 +5,7 @@ from statistics import mean
 
 import torch
 
-from benchmarks.captions_task import captions_task
+from benchmarks.captions_task import captions_of, captions_task, check_lengths
 from benchmarks.comparing import in_turns, versus
 from benchmarks.results import Row
 from benchmarks.settings import Settings, fast_dtype
@@ -32,6 +32,8 @@ def rows(settings: Settings) -> list[Row]:
         specs = (task.ours("int8"), task.ours())
         small, plain = (stack.enter_context(Side(spec)) for spec in specs)
         order = {"items": task.count}
+        for side in (small, plain):
+            check_lengths(side.name, captions_of(side, order), task.lengths)
         sides = {"int8": lambda: small.run(order), "plain": lambda: plain.run(order)}
         rates = in_turns(sides, settings.rounds)
         row = versus(
@@ -43,7 +45,7 @@ def rows(settings: Settings) -> list[Row]:
             unit="/s",
             peak_mib=small.peak_mib,
             peer_peak_mib=plain.peak_mib,
-            note=f"against {fast_dtype()}; {sentence}",
+            note=f"against {fast_dtype()}; all lengths equal; {sentence}",
         )
     part = Row(
         benchmark="int8",

@@ -1,16 +1,20 @@
 """What a run will take on this machine: measured rates, the slowest step, hours and cost."""
 
+import tempfile
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from captioner.benching import expect
-from captioner.devices import Workload
+from captioner.benching import Captioning, Embedding, expect
+from captioner.devices import Numerics
 from captioner.errors import ModelError
 from captioner.presets import read_model_config
-from tasks.options import ComputeOptions
-from tasks.settings.common import numerics_for
+from storage.layout import open_root
+from tasks.options import CaptionOptions, ComputeOptions
+from tasks.settings.caption import caption_sources, embedding_for, settle_run
+from tasks.settings.common import space_form
+from tasks.settings.embed import settle_embeddings
 from tasks.units.loaded import captioner_in_lane, encoder_in_lane
 
 
@@ -23,27 +27,24 @@ def expectations(
     price_per_hour: float | None,
 ) -> dict[str, Any]:
     """The facts for `--json`; raises ModelError where the model does not name its encoder."""
-    config = read_model_config(model)
-    spec = config.encoder
+    spec = read_model_config(model).encoder
     if not (encoder or spec.name):
         raise ModelError(f"The model {model!r} names no encoder; give one with --encoder.")
-    numerics = numerics_for(compute, 1, Workload(width=config.mapper.token_dim))
-    found = expect(
-        encoder_in_lane(encoder or spec.name, spec.form, numerics),
-        captioner_in_lane(model, numerics),
-        numerics,
-        seconds=seconds,
-    )
+    embedding, captioning = stages(CaptionOptions(model=model, encoder=encoder, compute=compute))
+    found = expect(embedding, captioning, seconds=seconds)
+    seen, written = embedding.numerics, captioning.numerics
     hours = found.hours_per_million
     return {
         "command": "bench",
         "ok": True,
         "model": model,
         "encoder": encoder or spec.name,
-        "device": numerics.device,
-        "dtype": numerics.dtype,
-        "threads": numerics.threads,
-        "batch_size": numerics.batch_size,
+        "device": written.device,
+        "threads": written.threads,
+        "dtype": written.dtype,
+        "batch_size": written.batch_size,
+        "encoder_dtype": seen.dtype,
+        "encoder_batch_size": seen.batch_size,
         "results": [
             {
                 "name": f"{rate.name} pictures/s",
@@ -62,12 +63,33 @@ def expectations(
     }
 
 
+def stages(options: CaptionOptions) -> tuple[Embedding, Captioning]:
+    """Both stages of a run with one lane, settled as it settles them, and loaded."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = open_root(folder)
+        pictures = embedding_for(root, options)
+        space = settle_embeddings(root, pictures, 1)
+        run = settle_run(root, options, space, 1)
+        model, scorer = caption_sources(root, options, run)
+    form = space_form(space)
+    seen, written = (Numerics(**each.resolved["numerics"]) for each in (space, run))
+    return (
+        Embedding(encoder_in_lane(pictures.encoder, form, seen), seen),
+        Captioning(
+            captioner_in_lane(model, written),
+            encoder_in_lane(scorer, form, written) if scorer else None,
+            written,
+        ),
+    )
+
+
 def show_expectations(facts: dict[str, Any]) -> None:
     """Print the facts as a person reads them."""
     console = Console(highlight=False)
     console.print(
-        f"{facts['model']} with {facts['encoder']} on {facts['device']}: {facts['dtype']}, "
-        f"{facts['threads']} threads, batches of {facts['batch_size']}",
+        f"on {facts['device']} with {facts['threads']} threads: {facts['model']} in "
+        f"{facts['dtype']}, {facts['batch_size']} captions at once; {facts['encoder']} in "
+        f"{facts['encoder_dtype']}, {facts['encoder_batch_size']} pictures at once",
         soft_wrap=True,
     )
     table = Table()

@@ -3,18 +3,26 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tiny_models import tiny_encoder_folder, tiny_model
+from tiny_models import DIM, tiny_encoder_folder, tiny_model
+from torch import Tensor
 
-from captioner.benching import Expectation, Rate, expect
-from captioner.configs import Form
-from captioner.devices import Numerics
+from captioner.benching import Captioning, Embedding, Expectation, Rate, expect
+from captioner.captions import Caption, unheard
+from captioner.configs import EncoderSpec, Form
+from captioner.decoding import Decoding, Greedy
+from captioner.devices import Numerics, resolve_dtype
 from captioner.encoders import load_encoder
 from captioner.photographs import photograph
 from flows.cli_bench import comparison
+from flows.expectations import stages
 from storage.errors import ConfigurationError
+from tasks.options import CaptionOptions, ComputeOptions
+from tasks.settings.caption import CAPTIONS_AT_ONCE
 
 NIGHTCAP = [sys.executable, "-W", "ignore", "-c", "from flows.cli import main; main()"]
 RATES = (Rate("decode", 100), Rate("embed", 50), Rate("caption", 25))
@@ -40,12 +48,68 @@ def test_beside_a_gpu_decoding_costs_time_only_where_it_is_the_slower() -> None:
 def test_every_step_of_a_model_is_measured(tmp_path: Path) -> None:
     encoder = load_encoder(tiny_encoder_folder(tmp_path / "encoder"), Form())
     numerics = Numerics(device="cpu", dtype="float32", batch_size=4, threads=1)
-    found = expect(encoder, tiny_model(), numerics, seconds=0.05)
+    seeing = Embedding(encoder, numerics)
+    found = expect(seeing, Captioning(tiny_model(), encoder, numerics), seconds=0.05)
     assert [rate.name for rate in found.rates] == ["decode", "embed", "caption", "score"]
     assert all(rate.per_second > 0 for rate in found.rates)
     assert 0 < found.tokens <= 24
-    unscored = expect(encoder, tiny_model(), numerics, score=False, seconds=0.0)
+    unscored = expect(seeing, Captioning(tiny_model(), None, numerics), seconds=0.0)
     assert [rate.name for rate in unscored.rates] == ["decode", "embed", "caption"]
+
+
+class Ready:
+    """A captioner that has its captions at once, and remembers how many were asked for."""
+
+    def __init__(self) -> None:
+        self.encoder_spec = EncoderSpec(name="tiny", dim=DIM)
+        self.decoding = Greedy(1)
+        self.calls: list[int] = []
+
+    def candidates(
+        self,
+        image_BC: Tensor,
+        decoding: Decoding,
+        ids: Sequence[str] | None = None,
+        progress: Callable[[int], None] = unheard,
+    ) -> list[list[Caption]]:
+        """The same for all."""
+        del decoding, ids, progress
+        self.calls.append(len(image_BC))
+        return [[Caption("a", (1,), 0.0)] for _ in image_BC]
+
+
+def test_captions_are_measured_while_slots_refill(tmp_path: Path) -> None:
+    """A run hands over a row group: a single batch would only drain."""
+    encoder = load_encoder(tiny_encoder_folder(tmp_path / "encoder"), Form())
+    numerics = Numerics(device="cpu", dtype="float32", batch_size=4, threads=1)
+    seeing, model = Embedding(encoder, numerics), Ready()
+    writing = Captioning(model, None, replace(numerics, batch_size=100))
+    expect(seeing, writing, seconds=0.0)
+    assert model.calls == [100, 200]
+    expect(seeing, writing, seconds=0.2)
+    first, *measured = model.calls[2:]
+    assert first == 100
+    assert all(200 < count <= 10_000 for count in measured)
+
+
+@pytest.mark.parametrize("dtype", ["auto", "int8"])
+def test_each_stage_is_measured_as_a_run_computes_it(dtype: str) -> None:
+    """The encoder and the language model differ in width, so in precision and batch too."""
+    compute = ComputeOptions(device="cpu", dtype=dtype, threads=1)
+    seeing, writing = stages(CaptionOptions(compute=compute))
+    width = 128  # of nano's language model
+    assert writing.numerics == Numerics(
+        device="cpu",
+        dtype=resolve_dtype(dtype, "cpu", width),
+        batch_size=CAPTIONS_AT_ONCE,
+        threads=1,
+    )
+    assert seeing.numerics == Numerics(
+        device="cpu",
+        dtype=resolve_dtype("auto", "cpu", seeing.encoder.dim),
+        batch_size=64,
+        threads=1,
+    )
 
 
 def test_a_photograph_is_the_same_for_the_same_seed() -> None:
@@ -64,6 +128,7 @@ def test_the_command_tells_hours_and_cost() -> None:
     assert all(set(row) >= {"ours", "peer", "ratio", "limit_share"} for row in facts["results"])
     each = sum(1 / row["ours"] for row in facts["results"])
     assert facts["hours_per_million"] == pytest.approx(each * 1e6 / 3600)
+    assert (facts["batch_size"], facts["encoder_batch_size"]) == (4, 4)
     assert facts["cost_per_million"] == pytest.approx(2 * facts["hours_per_million"])
     slowest = min(facts["results"], key=lambda row: row["ours"])
     assert slowest["name"] == f"{facts['bottleneck']} pictures/s"

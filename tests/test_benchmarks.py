@@ -2,23 +2,40 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tiny_models import tiny_encoder_folder
 
 from benchmarks.__main__ import BENCHMARKS, summary
 from benchmarks.__main__ import main as run_benchmarks
-from benchmarks.captions_task import TINY, captions_task, check_lengths, same_share
+from benchmarks.captions_task import (
+    TINY,
+    CaptionsTask,
+    best_generate,
+    captions_task,
+    check_lengths,
+    equal_share,
+    same_share,
+)
 from benchmarks.comparing import Rates, in_turns, share, versus
+from benchmarks.decoding import agreement
 from benchmarks.gated import Gated, few_rows, gated_images, gated_model, gigaflops
+from benchmarks.likeness import check_alike, least_cosine
 from benchmarks.peers import PeerMissingError, python_of
 from benchmarks.photographs import tars
+from benchmarks.photos import alike
 from benchmarks.results import Row, keep
 from benchmarks.settings import Settings
 from benchmarks.side import Side, SideFailedError, SideSpec
+from benchmarks.sides.ours_tars import embedded
+from captioner.encoders import load_encoder
+from captioner.model import CaptionModel
 from captioner.pictures import inspect
+from storage.receipts import Receipt
 from storage.tar_reader import TarReader
 
 RUN = {"command": "python -m benchmarks", "date": "today", "machine": "one", "versions": "1"}
@@ -47,17 +64,111 @@ def test_the_work_of_a_caption_is_that_of_gpt2() -> None:
     assert gigaflops(Gated(), [12]) - mapper == pytest.approx(4.50, abs=0.01)
 
 
-def test_captions_of_other_lengths_are_refused(tmp_path: Path) -> None:
-    with captions_task(Settings(quick=True, cache=tmp_path)) as task:
-        rows = [[0] * length for length in task.lengths]
-        check_lengths(task, "right", rows)
-        rows[3].append(0)
-        with pytest.raises(ValueError, match="wrong wrote captions of other lengths"):
-            check_lengths(task, "wrong", rows)
+def test_captions_of_other_lengths_are_refused() -> None:
+    check_lengths("right", [[0] * 6, [0] * 7], [6, 7])
+    with pytest.raises(ValueError, match="wrong wrote captions of other lengths"):
+        check_lengths("wrong", [[0] * 6, [0] * 8], [6, 7])
+
+
+def garbled(model: CaptionModel) -> CaptionModel:
+    """The model with other words: all blocks but the gate's compute something else."""
+    with torch.no_grad():
+        for block in model.language.network.transformer.h[1:]:
+            block.attn.c_attn.weight.neg_()
+            block.mlp.c_fc.weight.neg_()
+    return model
+
+
+def test_wrong_words_of_the_right_lengths_are_refused() -> None:
+    """The gate orders lengths whatever the blocks compute: lengths alone show nothing."""
+    image_BC, lengths = gated_images(TINY, 30)
+    right, wrong = (
+        [[*row[0].token_ids, TINY.stop_id] for row in model.candidates(image_BC, TINY.decoding)]
+        for model in (gated_model(TINY), garbled(gated_model(TINY)))
+    )
+    check_lengths("wrong", wrong, lengths)
+    assert equal_share("itself", right, right) == 1
+    with pytest.raises(ValueError, match=r"only 0\.0% of 30 captions are generate's in float32"):
+        equal_share("generate", wrong, right)
+
+
+class Garbled(CaptionsTask):
+    """The task in which our side alone has garbled weights."""
+
+    def ours(self, dtype: str = "", decoding: dict[str, Any] | None = None) -> SideSpec:
+        """From a folder beside the right one."""
+        other = f"{self.folder}-garbled"
+        if not Path(other).exists():
+            garbled(gated_model(self.gated)).save(Path(other))
+        return replace(
+            super().ours(dtype, decoding), setup=super().ours().setup | {"folder": other}
+        )
+
+
+@pytest.mark.slow
+def test_the_decoding_benchmark_fails_on_wrong_words(tmp_path: Path) -> None:
+    with captions_task(Settings(quick=True, threads=1, cache=tmp_path)) as task:
+        wrong = Garbled(task.settings, task.gated, task.folder, task.count)
+        with Side(task.loop()) as loop:
+            assert "in fp32 100.0% to generate's" in agreement(task, loop)
+            with pytest.raises(ValueError, match="are generate's in float32"):
+                agreement(wrong, loop)
+
+
+def test_the_measured_generate_has_done_nothing_but_its_best(tmp_path: Path) -> None:
+    """Its peak memory would else be that of both precisions and all batch sizes."""
+    settings = Settings(quick=True, threads=1, cache=tmp_path)
+    with (
+        captions_task(settings) as task,
+        best_generate(task, (4, 8), task.count) as (generate, best),
+    ):
+        assert generate.spec.setup["dtypes"] == (best["dtype"],)
+        assert best["batch"] in (4, 8)
+        assert generate.peak_mib == 0
+        assert generate.run({"items": 4, **best})["items"] == 4
+        assert generate.peak_mib > 0
 
 
 def test_equal_captions_are_counted() -> None:
     assert same_share([[1, 2], [3]], [(1, 2), (4,)]) == 0.5
+
+
+def test_embeddings_of_the_same_pictures_are_compared_in_any_order() -> None:
+    image_NC = torch.randn(4, 8, generator=torch.Generator().manual_seed(0))
+    ours = {"keys": list("abcd"), "image_NC": image_NC}
+    peer = {"keys": list("cadb"), "image_NC": image_NC[[2, 0, 3, 1]]}
+    assert check_alike("peer", ours, peer, "float32") == pytest.approx(1)
+    with pytest.raises(ValueError, match=r"right ones have 0\.999 in float32"):
+        check_alike("peer", ours, peer | {"keys": list("abcd")}, "float32")
+    with pytest.raises(ValueError, match="other pictures"):
+        check_alike("peer", ours, {"keys": list("cad"), "image_NC": image_NC[:3]}, "float32")
+    with pytest.raises(ValueError, match="is nan"):
+        check_alike("peer", ours | {"image_NC": image_NC * torch.nan}, peer, "bfloat16")
+
+
+def test_a_cosine_is_taken_around_the_mean_of_all() -> None:
+    """Else embeddings that a random tower takes for alike would all agree."""
+    one_NC = torch.tensor([[100.0, 1], [100, -1]])
+    assert least_cosine(one_NC, one_NC.flip(0)) == pytest.approx(-1)
+
+
+def test_pictures_that_failed_are_not_counted_as_embedded() -> None:
+    """A failed picture costs no embedding."""
+    whole = Receipt(stage="embed", shard="0/0", fingerprint="", rows=3)
+    assert embedded([whole, whole]) == 6
+    with pytest.raises(SystemExit, match="2 of 6 pictures failed: corrupt, empty"):
+        embedded([whole, replace(whole, failures={"empty": 1, "corrupt": 1})])
+
+
+def test_photos_reach_their_aim_by_likeness_too(tmp_path: Path) -> None:
+    encoder = load_encoder(tiny_encoder_folder(tmp_path / "encoder"), dtype="float32")
+    right = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    fast = versus(Rates((4,)), Rates((1,)), 3, benchmark="photos", name="n")
+    slow = versus(Rates((2,)), Rates((1,)), 3, benchmark="photos", name="n")
+    assert alike(fast, encoder, right, right).reached is True
+    assert alike(slow, encoder, right, right).reached is False
+    wrong = alike(fast, encoder, right.flip(-1), right)
+    assert (wrong.reached, wrong.aim) == (False, "3x, cosine >= 0.999")
 
 
 def test_sides_take_turns_and_none_always_comes_second() -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import open_clip
 import torch
 import webdataset
+from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from benchmarks.serving import Facts, Work, serve
@@ -26,11 +27,16 @@ def prepare(setup: Facts) -> tuple[Work, Facts]:
             .to_tuple("__key__", "jpg")
             .map_tuple(lambda key: key, transform)
         )
-        found = []
-        for _, pixels_BCHW in DataLoader(reader, batch_size=64, num_workers=order["workers"]):
+        keys, found = list[str](), []
+        for names, pixels_BCHW in DataLoader(reader, batch_size=64, num_workers=order["workers"]):
             image_BC = model.encode_image(pixels_BCHW.to(kind))
+            keys += names
             found.append(image_BC.float().numpy().astype(np.float16))
-        return {"items": len(np.concatenate(found))}
+        image_NC = np.concatenate(found)
+        if order.get("save"):
+            unit_NC = functional.normalize(torch.from_numpy(image_NC).float(), dim=-1)
+            torch.save({"keys": keys, "image_NC": unit_NC}, order["save"])
+        return {"items": len(image_NC)}
 
     return work, {}
 

@@ -1,11 +1,20 @@
 """Our embed stage on tars: the work of a lane, from the tar's bytes to the committed Parquet."""
 
 import shutil
+import sys
 import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
 
 from benchmarks.serving import Facts, Work, serve
 from captioner.devices import use_threads
-from storage.layout import open_root
+from storage.embeddings import embedding_store, embedding_values
+from storage.layout import ShardName, open_root
+from storage.receipts import Receipt
 from tasks.options import ComputeOptions, EmbedOptions
 from tasks.outstanding import unembedded
 from tasks.settings.embed import settle_embeddings
@@ -25,17 +34,35 @@ def prepare(setup: Facts) -> tuple[Work, Facts]:
         for name in unembedded(root, settled).shards
     ]
     batches = {job.shard.split("/")[0] for job in jobs}
+    store = embedding_store(root, settled)
 
     def work(order: Facts) -> Facts:
-        del order
         began = time.perf_counter()
-        rows = sum(embed_shard(job).rows for job in jobs)
+        rows = embedded([embed_shard(job) for job in jobs])
         seconds = time.perf_counter() - began
+        if order.get("save"):
+            tables = [table for job in jobs for table in store.read(ShardName.parse(job.shard))]
+            torch.save(_shown(tables), order["save"])
         for batch in batches:
             shutil.rmtree(f"{root.space(settled.name)}/{batch}")
         return {"items": rows, "seconds": seconds}
 
     return work, {"dtype": settled.resolved["numerics"]["dtype"]}
+
+
+def embedded(receipts: Sequence[Receipt]) -> int:
+    """Pictures of these shards; ends this side if one of them failed, which costs no embedding."""
+    rows = sum(receipt.rows for receipt in receipts)
+    if failures := [receipt.failures for receipt in receipts if receipt.failures]:
+        failed = sum(sum(one.values()) for one in failures)
+        sys.exit(f"{failed} of {rows} pictures failed: {', '.join(sorted(set().union(*failures)))}")
+    return rows
+
+
+def _shown(tables: Sequence[pa.Table]) -> dict[str, Any]:
+    keys = [key for table in tables for key in table["key"].to_pylist()]
+    image_NC = np.concatenate([embedding_values(table) for table in tables])
+    return {"keys": keys, "image_NC": torch.from_numpy(image_NC)}
 
 
 if __name__ == "__main__":
