@@ -3,22 +3,27 @@
 Five changes: decoding, weights, encoder, one byte of an input, the version of the schema.
 """
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from proofs.small_run import ONE_THREAD, draw, finish
-from proofs.stores import new_root
-from storage.captions import run_settings
+from captioner.presets import NANO_MODEL
+from proofs.forks import Fork
+from proofs.small_run import ONE_THREAD, caption_all, draw, embed_all, finish
+from proofs.stores import contents, new_root
 from storage.layout import open_root
 from storage.schema import SCHEMA_VERSION
 from storage.urls import folders, join
 from tasks.options import CaptionOptions, DecodeOptions, EmbedOptions
 from tasks.outstanding import unembedded
 from tasks.settings import caption, embed
+
+_REFUSALS = ("captioner.errors.ModelError", "storage.errors.ConfigurationError")
 
 
 def prove(count: int, seed: int, scratch: Path) -> dict[str, Any]:
@@ -49,14 +54,36 @@ def _decoding(scratch: Path) -> bool:
 
 
 def _weights(scratch: Path) -> bool:
-    """The same model with other weights finds no run of its own."""
-    _, root = _finished(scratch)
+    """After a byte of either weights file is another, a run is begun anew, beside the old ones."""
+    source, root = _finished(scratch)
+    model = Path(shutil.copytree(NANO_MODEL, Path(root).parent / "model"))
+    work = partial(_caption_with, source, root, model)
+    runs = len(folders(join(root, "captions")))
+    for weights in (None, *sorted(model.rglob("*.safetensors"))):
+        if weights:
+            _change_a_number(weights)
+        before, runs = contents(root), runs + 1
+        ended = Fork(work).wait()  # a command of its own: nothing is in memory yet
+        if weights and ended.error.startswith(_REFUSALS):
+            runs -= 1
+        elif ended.error or len(folders(join(root, "captions"))) != runs:
+            return False
+        if not before.items() <= contents(root).items():
+            return False
+    return True
+
+
+def _caption_with(source: Path, root: str, model: Path) -> None:
     place = open_root(root)
-    space = embed.find_embeddings(place, EmbedOptions(encoder="size", compute=ONE_THREAD))
-    options = CaptionOptions(model="size", compute=ONE_THREAD)
-    request = caption.caption_request(place, options, space) if space else {}
-    runs = run_settings(place)
-    return bool(runs.find(request)) and not runs.find(request | {"model": "other weights"})
+    space = embed_all(place, source, 3, "nano")
+    caption_all(place, space, CaptionOptions(model=str(model), compute=ONE_THREAD))
+
+
+def _change_a_number(weights: Path) -> None:
+    """The lowest bit of the first number; size and header stay."""
+    data = bytearray(weights.read_bytes())
+    data[8 + int.from_bytes(data[:8], "little")] ^= 1
+    weights.write_bytes(data)
 
 
 def _encoder(scratch: Path) -> bool:

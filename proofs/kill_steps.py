@@ -12,7 +12,7 @@ from typing import Any
 from proofs.forks import Fork
 from proofs.small_run import draw, finish
 from proofs.steps import Act, local_steps, s3_steps
-from proofs.stores import contents, dangling, litter, new_root, s3_server, sweep
+from proofs.stores import collect, contents, dangling, litter, new_root, s3_server
 
 LOOKS = {"open", "scandir", "stat"}
 """Steps that change nothing: to die there is to die after the step before."""
@@ -24,7 +24,7 @@ def prove(count: int, seed: int, scratch: Path) -> dict[str, Any]:
     with s3_server():
         stores = {kind: _on(kind, source, scratch, (count, seed)) for kind in ("local", "s3")}
     ok = all(
-        one["killed"] == one["tried"] == one["identical"] and not one["litter_after_sweep"]
+        one["killed"] == one["tried"] == one["identical"] and not one["litter_after_gc"]
         for one in stores.values()
     )
     return {"proof": "K1", "ok": ok, **stores}
@@ -38,13 +38,13 @@ def _on(kind: str, source: Path, scratch: Path, drawn: tuple[int, int]) -> dict[
     steps = range(total)
     chosen = sorted(random.Random(seed).sample(steps, min(count, total))) if count else steps
     found = {"steps": total, "tried": len(chosen), "killed": 0, "identical": 0}
-    found |= {"left_litter": 0, "litter_after_sweep": 0}
+    found |= {"left_litter": 0, "litter_after_gc": 0}
     for step in chosen:
         root = new_root(kind, scratch)
         found["killed"] += _run(kind, source, root, step) == signal.SIGKILL
         finish(source, root)
-        found["left_litter"] += sweep(root) > 0
-        found["litter_after_sweep"] += len(litter(root, expected)) + dangling(root)
+        found["left_litter"] += collect(root) > 0
+        found["litter_after_gc"] += len(litter(root, expected)) + dangling(root)
         found["identical"] += contents(root) == expected
     return found
 

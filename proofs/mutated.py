@@ -1,6 +1,9 @@
-"""I2: mutated files of nine formats, decoded in processes that may take 1 GiB and 10 s for each."""
+"""I2: mutated files of nine formats, decoded in processes that may take 1 GiB and 10 s for each.
 
-import contextlib
+A decoder that asks for more comes to `out_of_memory`, because the process may not grow: each such
+answer is one that the proof must not see.
+"""
+
 import os
 import random
 import resource
@@ -28,30 +31,34 @@ def prove(count: int, seed: int, scratch: Path) -> dict[str, Any]:
 
     kinds = list(healthy().values())
     told = scratch / "slowest"
-    deaths, slowest, largest = [], 0.0, 0
+    deaths, starved, slowest, largest = [], 0, 0.0, 0
     for first in range(0, count, PART):
 
         def work(first: int = first) -> None:
             held = psutil.Process(os.getpid()).memory_info()
             resource.setrlimit(resource.RLIMIT_AS, (held.vms + LIMIT, held.vms + LIMIT))
-            worst = 0.0
+            worst, lacked = 0.0, 0
             for number in range(first, min(first + PART, count)):
                 data = damaged(kinds[number % len(kinds)], random.Random(f"{seed}:{number}"))
                 began = time.perf_counter()
-                with contextlib.suppress(PictureError):
+                try:
                     decode(data)
+                except PictureError as error:
+                    lacked += error.code == "out_of_memory"
                 worst = max(worst, time.perf_counter() - began)
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - held.rss
-            told.write_text(f"{worst} {max(0, peak)}")
+            told.write_text(f"{worst} {max(0, peak)} {lacked}")
 
         ending = Fork(work).wait()
         if ending.signal or ending.error:
             deaths.append(f"{first}: {ending.signal} {ending.error}")
             continue
-        worst, peak = told.read_text().split()
+        worst, peak, lacked = told.read_text().split()
         slowest, largest = max(slowest, float(worst)), max(largest, int(peak))
-    ok = not deaths and slowest < 10 and largest < LIMIT
+        starved += int(lacked)
+    ok = not deaths and not starved and slowest < 10 and largest < LIMIT
     return {"proof": "I2", "ok": ok, "files": count, "deaths_or_other_errors": deaths} | {
+        "out_of_memory": starved,
         "slowest_seconds": round(slowest, 3),
         "most_mib": largest >> 20,
     }

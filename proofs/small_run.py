@@ -3,6 +3,7 @@
 The model is `size`, which needs no weights: a caption tells its picture's width and height.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image
@@ -23,6 +24,8 @@ from tasks.units.jobs import CaptionJob, EmbedJob, ShardJob
 from tasks.units.shard import cut_shard
 
 ONE_THREAD = ComputeOptions(threads=1)
+Begin = Callable[[str], object]
+"""Told each unit of work before it begins, as `<stage> <shard>`."""
 
 
 def draw(folder: Path, count: int) -> Path:
@@ -42,19 +45,25 @@ def finish(source: Path, url: str, size: int = 3, decode: DecodeOptions = Decode
     caption_all(place, space, CaptionOptions(model="size", compute=ONE_THREAD, decode=decode))
 
 
-def embed_all(place: Root, source: Path, size: int, encoder: str) -> Settled:
+def embed_all(
+    place: Root, source: Path, size: int, encoder: str, begin: Begin = lambda _: None
+) -> Settled:
     """Cut and embed whatever is left; the settings of the embeddings."""
     url = place.url
     ingest = IngestOptions(shards=ShardOptions(samples_per_shard=size))
     for shard in to_cut(place, open_source(str(source)), ingest).shards:
+        begin(f"shard {shard}")
         cut_shard(ShardJob(root=url, shard=str(shard), source=str(source)))
     space = settle_embeddings(place, EmbedOptions(encoder=encoder, compute=ONE_THREAD), 0)
     for shard in unembedded(place, space).shards:
+        begin(f"embed {shard}")
         embed_shard(EmbedJob(root=url, shard=str(shard), space=space.name, encoder=encoder))
     return space
 
 
-def caption_all(place: Root, space: Settled, options: CaptionOptions) -> None:
+def caption_all(
+    place: Root, space: Settled, options: CaptionOptions, begin: Begin = lambda _: None
+) -> None:
     """Caption whatever is left, and seal the run."""
     run = settle_run(place, options, space, 0)
     model, encoder = caption_sources(place, options, run)
@@ -62,6 +71,7 @@ def caption_all(place: Root, space: Settled, options: CaptionOptions) -> None:
     if todo:
         unseal(place, run)
     for shard in todo:
+        begin(f"caption {shard}")
         caption_shard(
             CaptionJob(root=place.url, shard=str(shard), run=run.name, model=model, encoder=encoder)
         )

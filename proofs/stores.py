@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from pathlib import Path
 import fsspec
 
 from storage.commit import PARTIAL, remove
+from storage.garbage import garbage, take_away
+from storage.layout import open_root
 from storage.urls import filesystem, join
 
 SERVER = Path(__file__).parents[1] / "tests" / "s3_server.py"
@@ -85,6 +88,40 @@ def sweep(url: str) -> int:
     for name in names:
         remove(join(url, name))
     return len(names)
+
+
+def collect(url: str) -> int:
+    """Remove what `nightcap gc` finds, however young; how many things there were."""
+    root = open_root(url)
+    found = garbage(root, 0, time.time())
+    take_away(found)
+    return len(found)
+
+
+def identities(url: str) -> dict[str, object]:
+    """What tells each file below `url` from an equal one that was put in its place.
+
+    On a disk that is inode and time. On S3 it is the version, once `keep_versions` was called: an
+    equal file has the same etag, and often the same time, of which the store tells whole seconds.
+    """
+    fs, path = filesystem(url)
+    if url.startswith("s3://"):
+        bucket, _, folder = path.partition("/")
+        reply = fs.call_s3("list_object_versions", Bucket=bucket, Prefix=f"{folder}/")
+        assert not reply.get("IsTruncated")  # noqa: S101 - a thousand are enough for a proof
+        known = [one for one in reply.get("Versions", ()) if one["IsLatest"]]
+        return {one["Key"].removeprefix(f"{folder}/"): one["VersionId"] for one in known}
+    files = [(Path(name).relative_to(path), Path(name).stat()) for name in fs.find(path)]
+    return {name.as_posix(): (file.st_ino, file.st_mtime_ns) for name, file in files}
+
+
+def keep_versions(url: str) -> None:
+    """Let S3 give a version of its own to whatever is written below `url`; a disk needs no such."""
+    fs, path = filesystem(url)
+    if url.startswith("s3://"):
+        enabled = {"Status": "Enabled"}
+        bucket = path.partition("/")[0]
+        fs.call_s3("put_bucket_versioning", Bucket=bucket, VersioningConfiguration=enabled)
 
 
 def is_partial(name: str) -> bool:

@@ -1,14 +1,19 @@
 """A small root that holds one of everything: batches, foreign tars, spaces, a model, sealed runs.
 
-Made with the units of work alone, so that no Prefect server is needed.
+One shard of embeddings was tried again, and edits of one run were applied. Made with the
+units of work alone, so that no Prefect server is needed.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
 
 from captioner import scenes
-from storage.layout import Root, open_root
+from storage.captions import caption_store
+from storage.edits import Edit, EditLog
+from storage.edits_apply import apply_edits
+from storage.layout import Root, ShardName, open_root
 from storage.models import ModelName
 from storage.plan import ShardOptions
 from storage.run_summary import finalise
@@ -23,6 +28,7 @@ from tasks.settings.train import settle_training
 from tasks.units.caption import caption_shard
 from tasks.units.embed import embed_shard
 from tasks.units.jobs import CaptionJob, EmbedJob, ShardJob, TrainJob
+from tasks.units.retry import retry_shard
 from tasks.units.shard import cut_shard
 from tasks.units.train import train_model
 
@@ -38,13 +44,13 @@ def make_whole_root(folder: Path, pictures: int = 24) -> Path:
     _draw(folder / "pictures", pictures + 5)
     _cut(place, str(folder / "pictures"), pictures // 3)
     _foreign(place, folder)
-    nano = _embed(place, "nano")
+    nano = _retried(place, "nano")
     size = _embed(place, "size")
     options = TrainOptions(out="small", steps=2, compute=ONE_THREAD)
     trained = settle_training(place, options, nano, 0)
     train_model(TrainJob(root=url, name="small", version=trained.name))
     _caption(place, str(ModelName("small", trained.name)), nano)
-    _caption(place, "size", size)
+    _review(place, _caption(place, "size", size))
     return folder / "root"
 
 
@@ -82,7 +88,41 @@ def _embed(place: Root, encoder: str) -> Settled:
     return space
 
 
-def _caption(place: Root, model: str, space: Settled) -> None:
+def _retried(place: Root, encoder: str) -> Settled:
+    """Embeddings of which one shard lost a picture with its lane, and got it the second time."""
+    space = settle_embeddings(place, EmbedOptions(encoder=encoder, compute=ONE_THREAD), 0)
+    job = EmbedJob(root=place.url, shard="0001/00000", space=space.name, encoder=encoder)
+    embed_shard(replace(job, refused=((0, "worker_killed"),)))
+    retry_shard(job)
+    return _embed(place, encoder)
+
+
+def _review(place: Root, run: Settled) -> None:
+    """Captions written by hand in two batches, and a rejection that was taken back, all applied."""
+    store, log = caption_store(place, run), EditLog(place, run.name)
+    shards = ShardName("0000", "00001"), ShardName("0001", "00000")
+    first, second = (next(store.read(shard)).to_pylist() for shard in shards)
+    decisions = [(first[0], "edit", ""), (first[1], "reject", "")]
+    decisions += [(first[1], "undo", f"{1:032x}"), (second[0], "edit", "")]
+    log.add(
+        [
+            Edit(
+                id=f"{number:032x}",
+                shard=row["shard"],
+                key=row["key"],
+                action=action,
+                caption="written by hand" if action == "edit" else "",
+                undoes=undoes,
+                by="a reviewer",
+                at=log.now(),
+            )
+            for number, (row, action, undoes) in enumerate(decisions)
+        ]
+    )
+    apply_edits(place.url, run.name)
+
+
+def _caption(place: Root, model: str, space: Settled) -> Settled:
     options = CaptionOptions(model=model, compute=ONE_THREAD)
     run = settle_run(place, options, space, 0)
     weights, encoder = caption_sources(place, options, run)
@@ -93,3 +133,4 @@ def _caption(place: Root, model: str, space: Settled) -> None:
             )
         )
     finalise(place, run)
+    return run

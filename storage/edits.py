@@ -144,18 +144,14 @@ class EditLog:
         """What a folder holds beyond what is known of it; all of it at the first look."""
         found: list[Edit] = []
         if session not in self._read:
-            numbers = sorted(map(int, _numbers(join(self.folder, session))))
-            for number in numbers:  # one may have been moved out, being damaged
-                found += self._file(session, number)
-            self._read[session] = numbers[-1] + 1 if numbers else 0
+            files = edit_files(join(self.folder, session))
+            for url in files.values():  # one may have been moved out, being damaged
+                found += read_edits(url)
+            self._read[session] = max(files, default=-1) + 1
         while stat(self._url(session, self._read[session])):
-            found += self._file(session, self._read[session])
+            found += read_edits(self._url(session, self._read[session]))
             self._read[session] += 1
         return found
-
-    def _file(self, session: str, number: int) -> list[Edit]:
-        url = self._url(session, number)
-        return _from_bytes(read_bytes(url), url)
 
     def _url(self, session: str, number: int) -> str:
         return join(self.folder, session, f"{number:06}.json")
@@ -167,6 +163,17 @@ class EditLog:
             self._ids.add(edit.id)
             self._rows.setdefault(edit.name, []).append(edit)
             self._last = max(self._last, datetime.fromisoformat(edit.at))
+
+
+def edit_files(folder: str) -> dict[int, str]:
+    """URL of each file in one folder of a log, by its number; one may have been moved out."""
+    names = (match for name in listing(folder) if (match := _NAME.fullmatch(name)))
+    return {int(match[1]): join(folder, match[0]) for match in names}
+
+
+def read_edits(url: str) -> list[Edit]:
+    """The decisions in one file of a log; ShardError if it is not as it was written."""
+    return _from_bytes(read_bytes(url), url)
 
 
 def checked(given: Mapping[str, Any]) -> dict[str, str]:
@@ -195,10 +202,6 @@ def checked(given: Mapping[str, Any]) -> dict[str, str]:
 
 def _order(edit: Edit) -> tuple[str, str]:
     return edit.at, edit.id
-
-
-def _numbers(folder: str) -> list[str]:
-    return [match[1] for name in listing(folder) if (match := _NAME.fullmatch(name))]
 
 
 def _folder_time(at: str) -> str:

@@ -21,14 +21,13 @@ def uploads(root: str) -> Iterator[Upload]:
     if not root.startswith("s3://"):
         return
     fs, path = filesystem(root)
-    bucket, _, prefix = path.partition("/")
+    bucket, _, folder = path.partition("/")
+    prefix = f"{folder}/" if folder else ""
     mark = {"KeyMarker": "", "UploadIdMarker": ""}
     while mark:
         with translated(root, "list"):
             try:
-                page = fs.call_s3(
-                    "list_multipart_uploads", Bucket=bucket, Prefix=f"{prefix}/", **mark
-                )
+                page = fs.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=prefix, **mark)
             except FileNotFoundError:
                 return
         for one in page.get("Uploads", ()):

@@ -215,18 +215,37 @@ def translated(url: str, verb: str, size: int = 0) -> Iterator[None]:
     except OSError as error:
         raise _store_error(error, url, verb, size) from error
     except _client_errors() as error:
-        said = redact_text(str(error))
+        said = " ".join(redact_text(str(error)).split())
+        if _refused(error):
+            raise ConfigurationError(f"no permission to {verb} {redact(url)!r}: {said}") from error
         raise StoreUnavailable(f"could not {verb} {redact(url)!r}: {said}") from error
 
 
 def _client_errors() -> tuple[type[Exception], ...]:
     """Errors of object-store clients that are no OSError, of the clients loaded so far."""
-    names = {"botocore.exceptions": "BotoCoreError", "aiohttp": "ClientError"}
-    return tuple(
-        getattr(sys.modules[module], name)
-        for module, name in names.items()
-        if module in sys.modules
+    return (
+        *_loaded("botocore.exceptions", "BotoCoreError"),
+        *_loaded("aiohttp", "ClientError"),
+        *_loaded("gcsfs.retry", "HttpError"),
+        *_loaded("gcsfs.retry", "ChecksumError"),
+        *_loaded("google.auth.exceptions", "GoogleAuthError"),
     )
+
+
+def _refused(error: Exception) -> bool:
+    """Whether Google's client was not let in: it knows no PermissionError."""
+    if isinstance(error, _loaded("gcsfs.retry", "HttpError")):
+        return getattr(error, "code", None) in (401, 403)
+    if isinstance(error, _loaded("google.auth.exceptions", "TransportError")):
+        return False  # the network on the way to a token
+    auth = isinstance(error, _loaded("google.auth.exceptions", "GoogleAuthError"))
+    return auth and not getattr(error, "retryable", False)
+
+
+def _loaded(module: str, name: str) -> tuple[type[Exception], ...]:
+    """The class if its module is loaded and has it; whoever raises it has loaded it."""
+    there = getattr(sys.modules.get(module), name, None)
+    return (there,) if there else ()
 
 
 def _store_error(error: OSError, url: str, verb: str, size: int) -> Exception:
@@ -236,6 +255,8 @@ def _store_error(error: OSError, url: str, verb: str, size: int) -> Exception:
         )
     if error.errno == errno.EROFS:
         return ConfigurationError(f"cannot {verb} {redact(url)!r}: the file system is read-only")
+    if url.startswith(("gs://", "gcs://")) and str(error).startswith("Forbidden: "):
+        return ConfigurationError(f"no permission to {verb} {redact(url)!r}")  # gcsfs's 403
     return StoreUnavailable(f"could not {verb} {redact(url)!r}: {redact_text(str(error))}")
 
 

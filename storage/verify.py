@@ -7,6 +7,7 @@ compared with what stands beside it. Memory holds a row group, a picture, and a 
 from dataclasses import dataclass
 
 from storage.layout import open_root
+from storage.verify_edits import check_edits
 from storage.verify_findings import Breach, Findings, Report
 from storage.verify_models import check_extras, check_models
 from storage.verify_outputs import check_captions, check_embeddings
@@ -46,6 +47,7 @@ def verify(
     spaces = check_embeddings(findings, shards)
     check_models(findings)
     check_captions(findings, spaces)
+    check_edits(findings)
     if not quick:
         check_extras(findings)
     return Verdict(

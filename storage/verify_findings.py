@@ -14,6 +14,7 @@ from storage.urls import folders, join, listing, open_read, read_bytes, redact, 
 
 Made = TypeVar("Made")
 _UNREAD = "unread"
+_OLDER = "restore it from a copy, or remove all receipts of its shard there and run its stage again"
 Report = Callable[[int, int], object]
 """Told now and then how many files and bytes were looked at so far."""
 
@@ -42,6 +43,8 @@ class Mark:
     fingerprint: Callable[[str], str]
     """By stem; empty for one that nobody knows."""
     mend: str
+    swept: bool = False
+    """Whether the data of a superseded generation may have been removed."""
 
 
 @dataclass(slots=True)
@@ -83,9 +86,7 @@ class Findings:
     def sound(self, facts: FileFacts, mend: str) -> bool:
         """Whether the file is there with the size and hash that a receipt names."""
         url = self.root.absolute(facts.url)
-        if url not in self._hashed:
-            self._hashed[url] = self._look(url)
-        now = self._hashed[url]
+        now = self.look(url)
         if now is None:
             self.breach(url, "it is missing", mend)
         elif now[0] != facts.size:
@@ -119,7 +120,36 @@ class Findings:
                 self.breach(
                     join(folder, f"{stem} generation {lost}"), "its receipt is missing", mark.mend
                 )
+            self._check_superseded(folder, generations, mark)
         return {stem: found[max(found)] for stem, found in by_stem.items()}
+
+    def look(self, url: str) -> tuple[int, str] | None:
+        """Size and sha256 of the file at `url`, looked at once; None where there is none."""
+        if url not in self._hashed:
+            self._hashed[url] = self._look(url)
+        return self._hashed[url]
+
+    def _check_superseded(self, folder: str, found: dict[int, Recorded], mark: Mark) -> None:
+        """Older generations are what the next one was made from, as far as it says so.
+
+        One that names none stands where data was lost or the work was done from other inputs:
+        what it came after need not be there. A shard is then cut under the names that it had.
+        """
+        renewed = {facts.url for facts in found[max(found)].receipt.files}
+        for number, older in found.items():
+            newer = found.get(number + 1)
+            if newer is None:
+                continue
+            named = newer.receipt.facts.get("supersedes")
+            if named not in (None, older.receipt.digest):
+                what = "it is not the receipt that the next generation was made from"
+                self.breach(join(folder, older.name), what, _OLDER)
+            for facts in older.receipt.files:
+                if facts.url in renewed:
+                    continue
+                may_go = mark.swept or named is None
+                if not may_go or self.look(self.root.absolute(facts.url)):
+                    self.sound(facts, _OLDER)
 
     def _look(self, url: str) -> tuple[int, str] | None:
         there = stat(url)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pyarrow as pa
 
+from storage.captions import STAGE as CAPTIONING
 from storage.captions import caption_store, run_settings
 from storage.embedded import Offered, ShardRows
 from storage.embeddings import embedding_file_schema, embedding_settings, embedding_store
@@ -105,7 +106,8 @@ def _check_store(
     done: set[ShardName] = set()
     mend = f"remove it and run `nightcap {store.stage}` again"
     for batch in store.batches():
-        mark = Mark(store.stage, batch, lambda _: store.fingerprint, mend)
+        swept = store.stage == CAPTIONING
+        mark = Mark(store.stage, batch, lambda _: store.fingerprint, mend, swept)
         for stem, record in sorted(findings.receipts(store.batch(batch), mark).items()):
             name = ShardName(batch, stem)
             done.add(name)

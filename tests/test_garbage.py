@@ -123,3 +123,14 @@ def test_an_upload_that_nobody_completed_is_forgotten(s3_root: str) -> None:
     assert garbage(root, 0, float("inf")) == []
     assert len(fs.list_multipart_uploads(bucket)) == 1, "another root's is not ours to touch"
     assert stat(join(root.url, "shards/0000/00000.tar"))
+
+
+def test_an_upload_is_found_where_the_root_is_a_bucket_itself(s3_root: str) -> None:
+    bucket = s3_root.removeprefix("s3://").split("/")[0]
+    root = open_root(f"s3://{bucket}")
+    fs = fsspec.filesystem("s3")
+    fs.call_s3("create_multipart_upload", Bucket=bucket, Key="shards/0000/00000.tar")
+    (found,) = garbage(root, 0, float("inf"))
+    assert (found.kind, found.url) == ("upload", f"{root.url}/shards/0000/00000.tar")
+    take_away([found])
+    assert not fs.list_multipart_uploads(bucket)

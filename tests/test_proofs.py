@@ -11,7 +11,9 @@ import pytest
 from proofs.__main__ import PROOFS
 from proofs.flaky import cases
 from proofs.steps import local_steps
+from proofs.stores import collect, contents, identities, keep_versions
 from storage.commit import create, replace
+from storage.urls import join
 
 REPOSITORY = Path(__file__).parent.parent
 MINE = ["K1", "F1", "F2", "R1", "D1", "K2", "K3", "T1", "C1", "X1", "I1", "I2"]
@@ -75,3 +77,29 @@ def test_every_step_of_a_write_is_met_in_order(tmp_path: Path) -> None:
 def test_every_operation_of_the_flaky_disk_is_tried_at_thirty_calls() -> None:
     assert len(cases()) == len(set(cases())) == 30 * (2 * (10 + 6) + 1)
     assert set(MINE) <= set(PROOFS)
+
+
+@pytest.mark.parametrize("kind", ["local", "s3"])
+def test_a_file_is_told_from_an_equal_one_in_its_place(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Equal bytes alone never show that a shard was done twice."""
+    root = str(tmp_path) if kind == "local" else request.getfixturevalue("s3_root")
+    keep_versions(root)
+    for name in ("again.json", "once.json"):
+        create(join(root, "shards", name), b"x")
+    before, held = identities(root), contents(root)
+    replace(join(root, "shards", "again.json"), b"x")
+    after = identities(root)
+    assert contents(root) == held
+    assert before.keys() == after.keys() == held.keys()
+    assert {name for name, one in before.items() if after[name] != one} == {"shards/again.json"}
+
+
+def test_the_litter_of_a_proof_is_what_gc_finds(tmp_path: Path) -> None:
+    root = str(tmp_path)
+    left = [f".{'0' * 32}.partial", "embeddings/e-0/0000/00000-0123456789abcdef.parquet"]
+    for name in [*left, "embeddings/e-0/encoder.json"]:
+        replace(join(root, name), b"x")
+    assert collect(root) == len(left)
+    assert list(contents(root)) == ["embeddings/e-0/encoder.json"]

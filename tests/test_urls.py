@@ -2,8 +2,10 @@
 
 import errno
 import importlib.util
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from types import ModuleType
 
 import fsspec
 import pytest
@@ -186,6 +188,80 @@ def test_a_translated_error_names_the_file_and_keeps_its_cause() -> None:
     with pytest.raises(StorageError, match="'s3://bucket/x'") as caught, translated(url, "read"):
         raise cause
     assert caught.value.__cause__ is cause
+
+
+class HttpError(Exception):
+    """As gcsfs 2026.10's: the reply of a store that was busy, or let nobody in."""
+
+    def __init__(self, reply: dict[str, object]) -> None:
+        self.code = reply["code"]
+        super().__init__(f"{reply['message']}, {self.code}")
+
+
+class ChecksumError(Exception):
+    """As gcsfs's: bytes that were spoilt on their way."""
+
+
+class GoogleAuthError(Exception):
+    """As google-auth's."""
+
+    retryable = False
+
+
+class TransportError(GoogleAuthError):
+    """As google-auth's: the network failed on the way to a token."""
+
+
+class RefreshError(GoogleAuthError):
+    """As google-auth's."""
+
+
+class Retryable(RefreshError):
+    """One of which google-auth says that it may pass."""
+
+    retryable = True
+
+
+@pytest.fixture
+def google(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Modules with the classes above, as if Google's client were loaded."""
+    names = {
+        "gcsfs.retry": (HttpError, ChecksumError),
+        "google.auth.exceptions": (GoogleAuthError, TransportError),
+    }
+    for name, classes in names.items():
+        module = ModuleType(name)
+        for one in classes:
+            setattr(module, one.__name__, one)
+        monkeypatch.setitem(sys.modules, name, module)
+
+
+@pytest.mark.usefixtures("google")
+@pytest.mark.parametrize(
+    ("error", "kind", "sentence"),
+    [
+        (HttpError({"code": 503, "message": "backend"}), StoreUnavailable, "could not read .*503"),
+        (HttpError({"code": 429, "message": "slow down"}), StoreUnavailable, "slow down, 429"),
+        (HttpError({"code": 401, "message": "who?"}), ConfigurationError, "no permission to read"),
+        (ChecksumError("spoilt"), StoreUnavailable, "spoilt"),
+        (TransportError("no route"), StoreUnavailable, "no route"),
+        (Retryable("busy"), StoreUnavailable, "busy"),
+        (RefreshError("invalid_grant"), ConfigurationError, "no permission to read .*grant"),
+        (OSError("Forbidden: bucket/x\nno"), ConfigurationError, "no permission to read"),
+        (OSError("something else"), StoreUnavailable, "something else"),
+    ],
+)
+def test_what_googles_client_raises_is_told_apart_as_every_stores_is(
+    error: Exception, kind: type[Exception], sentence: str
+) -> None:
+    """A busy store is tried again, and a key that opens nothing is the user's to mend."""
+    with pytest.raises(kind, match=sentence), translated("gs://bucket/x", "read"):
+        raise error
+
+
+def test_a_file_of_another_store_that_says_forbidden_is_only_worth_a_retry() -> None:
+    with pytest.raises(StoreUnavailable), translated("s3://bucket/x", "read"):
+        raise OSError("Forbidden: bucket/x")
 
 
 def test_a_server_that_cannot_be_reached_is_worth_a_retry(
