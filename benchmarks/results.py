@@ -46,6 +46,7 @@ def keep(benchmark: str, rows: Sequence[Row], run: dict[str, Any], folder: Path 
     others = [line for line in _read(folder) if line["benchmark"] != benchmark]
     lines = [*others, *({**asdict(row), "run": run} for row in rows)]
     text = "".join(json.dumps(line) + "\n" for line in lines)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / _LINES).write_text(text, encoding="utf-8")
     (folder / _TABLE).write_text(table(lines), encoding="utf-8")
 

@@ -13,7 +13,7 @@ from captioner.devices import resolve_dtype, usable_cores
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "nightcap-benchmarks"
 """Peers' environments and made inputs; outside the source tree, and may be deleted."""
-_PACKAGES = ("torch", "transformers", "open_clip_torch", "webdataset", "pillow", "pyarrow")
+_PACKAGES = ("torch", "numba", "transformers", "open_clip_torch", "webdataset", "pillow", "pyarrow")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,14 @@ from captioner.errors import ModelError
 from captioner.presets import model_digest
 from storage.urls import redact
 
-EXTRAS = {"s3": "s3fs", "gcs": "gcsfs", "heif": "pillow_heif", "ray": "ray", "dask": "distributed"}
+EXTRAS = {
+    "fast": "numba",
+    "s3": "s3fs",
+    "gcs": "gcsfs",
+    "heif": "pillow_heif",
+    "ray": "ray",
+    "dask": "distributed",
+}
 LIBRARIES = ("torch", "open_clip_torch", "transformers", "prefect", "fastapi", "pyarrow", "pillow")
 HUB_TIMEOUT = 3.0
 """Seconds to wait for the weights' hub."""

@@ -28,9 +28,10 @@ DECODINGS: dict[str, Decoding] = {
 }
 
 
-@pytest.fixture(scope="module")
-def model() -> CaptionModel:
-    return tiny_model(seed=3)
+@pytest.fixture(scope="module", params=[torch.float32, torch.float64])
+def model(request: pytest.FixtureRequest) -> CaptionModel:
+    """In float64 by torch's own operators, for which there are no kernels."""
+    return tiny_model(seed=3).to(request.param)
 
 
 @pytest.mark.parametrize("at_once", [1, 7, 16, 35])

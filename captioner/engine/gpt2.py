@@ -123,7 +123,7 @@ class Gpt2Slots:
 
     def step(self, token_GK: Tensor, alive: Sequence[bool]) -> HeadedLogits:
         """Read the token that each row wrote last; what may follow, for all N rows."""
-        slots, beams = token_GK.shape
+        beams = token_GK.shape[1]
         before = torch.tensor(self._pages.used, device=token_GK.device) - self._opened
         place_G = (self._opened + before.clamp_min(0) // beams).clamp_max(
             len(self._weights.position_TD) - 1
@@ -134,14 +134,7 @@ class Gpt2Slots:
         idle_G = torch.tensor([not lives for lives in alive], device=token_GK.device)
         # who is done would go on, and might leave what is not finite to who enters next
         x_ND = x_GKD.masked_fill(idle_G[:, None, None], 0.0).flatten(0, 1)
-        mask_G1KT = self._pages.mask[:, None]
-
-        def attend(layer: int, qkv_NF: Tensor) -> Tensor:
-            query, key, value = qkv_NF.view(slots, beams, 3, self._weights.heads, -1).unbind(2)
-            blocks = self._pages.write(layer, key, value)
-            return _attention(query.transpose(1, 2), *blocks, mask_G1KT)
-
-        return self._weights.next(self._weights.run(x_ND, attend))
+        return self._weights.next(self._weights.run(x_ND, self._pages.step))
 
     def follow(self, source_GK: Tensor) -> None:
         """Let beam k of every slot go on from what its beam `source` has read."""
@@ -159,34 +152,15 @@ class Gpt2Slots:
         """Read whole openings; the hidden state at the last position of each: hidden_RD."""
         prefixes, length, _ = start_RSD.shape
         x_ND = (start_RSD + self._weights.position_TD[:length]).flatten(0, 1)
-        later = torch.ones(length, length, dtype=torch.bool, device=x_ND.device).triu(1)
-        mask_SS = x_ND.new_zeros(length, length).masked_fill(later, -torch.inf)
 
         def attend(layer: int, qkv_NF: Tensor) -> Tensor:
-            parts = qkv_NF.view(prefixes, length, 3, self._weights.heads, -1)
-            query, key, value = parts.permute(2, 0, 3, 1, 4)
-            self._pages.fill(layer, slot_S, _picked(key, row_S), _picked(value, row_S))
-            return _attention(query, key, value, mask_SS)
+            return self._pages.read(layer, qkv_NF.view(prefixes, length, -1), row_S, slot_S)
 
         return self._weights.run(x_ND, attend, last_of=length)
 
 
 def _picked(x_R: Tensor, row_S: Tensor | None) -> Tensor:
     return x_R if row_S is None else x_R[row_S]
-
-
-def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-    """Attention of query_GHKE over columns T, heads side by side again: N x D."""
-    slots, heads, queries, width = query.shape
-    if query.device.type != "cpu":
-        found = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        return found.transpose(1, 2).reshape(slots * queries, heads * width)
-    # a CPU's fused kernel is made for long sequences: three times slower here
-    scaled = (query * width**-0.5).reshape(slots * heads, queries, width)
-    score = torch.bmm(scaled, key.reshape(slots * heads, -1, width).transpose(1, 2))
-    chance = (score.view(slots, heads, queries, -1) + mask).softmax(dim=-1)
-    found = torch.bmm(chance.flatten(0, 1), value.reshape(slots * heads, -1, width))
-    return found.view(slots, heads, queries, width).transpose(1, 2).reshape(slots * queries, -1)
 
 
 def _layer(block: Any) -> _Layer:
