@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -40,7 +41,11 @@ class SideSpec:
 
 
 class Side:
-    """A running side; leaving the context ends its process."""
+    """A running side; leaving the context ends its process.
+
+    Between two orders its processes are stopped: an engine that spins while it waits would take
+    cores from whoever is measured meanwhile.
+    """
 
     def __init__(self, spec: SideSpec) -> None:
         self.spec = spec
@@ -80,6 +85,7 @@ class Side:
         except BaseException:
             self._end()
             raise
+        self._signal("SIGSTOP")
         return self
 
     def __exit__(
@@ -92,6 +98,7 @@ class Side:
 
     def run(self, order: dict[str, Any] | None = None) -> dict[str, Any]:
         """What the side found out doing one order; `seconds` is among it."""
+        self._signal("SIGCONT")
         done = threading.Event()
         watch = threading.Thread(target=self._watch, args=(done,))
         watch.start()
@@ -100,6 +107,16 @@ class Side:
         finally:
             done.set()
             watch.join()
+            self._signal("SIGSTOP")
+
+    def _signal(self, name: str) -> None:
+        """Send a signal to its processes, where the system has such a one."""
+        number = getattr(signal, name, None)
+        if number is None or self._process is None:
+            return
+        for process in _family(self._process.pid, itself=True):
+            with suppress(psutil.Error):
+                process.send_signal(number)
 
     def _ask(self, line: dict[str, Any]) -> dict[str, Any]:
         process = self._process
@@ -123,6 +140,7 @@ class Side:
         process = self._process
         if process is None:
             return
+        self._signal("SIGCONT")
         children = _family(process.pid)
         if process.stdin:
             with suppress(BrokenPipeError):

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from tiny_models import tiny_encoder_folder
@@ -227,6 +228,19 @@ def test_a_side_that_dies_is_told_with_its_last_words() -> None:
     spec = SideSpec(name="nobody", module="not_there", python=sys.executable)
     with pytest.raises(SideFailedError, match=r"nobody ended with 1: .*not_there"), Side(spec):
         pass
+
+
+def test_a_side_computes_only_while_it_is_asked() -> None:
+    """vLLM's engine spins while it waits, and would take a core from whoever is measured."""
+    spec = SideSpec(name="limit", module="limit", setup={"size": 16, "copy_mib": 1})
+    with Side(spec) as side:
+        (process,) = [
+            child for child in psutil.Process().children() if spec.module in child.cmdline()[-1]
+        ]
+        assert process.status() == psutil.STATUS_STOPPED
+        assert side.run({"what": "float32", "least": 0.01})["items"] > 0
+        assert process.status() == psutil.STATUS_STOPPED
+    assert not process.is_running()
 
 
 def test_a_benchmark_that_is_run_writes_its_row(tmp_path: Path) -> None:
