@@ -65,7 +65,7 @@ class PackedLinear(nn.Module):
         """
         if self.weight_OI is not None:
             x_O = functional.linear(x_I, self.weight_OI, self.bias_O)
-            return _activated(self.activation, x_O) if plus is None else x_O.add_(plus)
+            return activated(self.activation, x_O) if plus is None else x_O.add_(plus)
         if plus is not None:
             added = torch.ops.mkldnn._linear_pointwise.binary  # noqa: SLF001 - inductor's own call
             return cast("Tensor", added(x_I, plus, self._packed_OI, self.bias_O, "add"))
@@ -93,7 +93,8 @@ def _pack(weight_OI: Tensor) -> Any:
     )
 
 
-def _activated(activation: Activation, x_O: Tensor) -> Tensor:
+def activated(activation: Activation, x_O: Tensor) -> Tensor:
+    """`x_O` after an activation."""
     if activation == "none":
         return x_O
     return functional.gelu(x_O, approximate="tanh" if activation == "gelu_tanh" else "none")

@@ -5,7 +5,7 @@ from functools import cache
 import pytest
 import torch
 from tiny_models import tiny_tokenizer
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from captioner import scenes
@@ -13,11 +13,12 @@ from captioner.configs import Form
 from captioner.devices import LEAST_WIDTH, multiplies_bfloat16, resolve_dtype
 from captioner.encoders import load_encoder
 from captioner.engine.head import HeadedLogits
-from captioner.engine.linear import Int8Linear, linear
+from captioner.engine.linear import Int8Linear, linear, linear_of
 from captioner.errors import ModelError
 from captioner.language import LanguageModel
 from captioner.model import load_model
 from captioner.nano.train_captioner import EXAM_SEED, embed_scenes
+from captioner.packed import Activation
 from tasks.options import ComputeOptions, EmbedOptions
 from tasks.settings.embed import embed_request
 
@@ -115,6 +116,43 @@ def test_a_row_in_eight_bits_does_not_depend_on_its_neighbours() -> None:
     plain_NO = x_NI @ weight_OI.T
     error_N = (alone - plain_NO).norm(dim=1) / plain_NO.norm(dim=1)
     assert float(error_N.max()) < 0.02
+
+
+@pytest.mark.parametrize("activation", ["none", "gelu", "gelu_tanh"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_whole_layer_in_eight_bits_is_nearly_the_layer(
+    activation: Activation, dtype: torch.dtype
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    plain = nn.Linear(64, 40).to(dtype)
+    with torch.no_grad():
+        plain.weight.copy_(torch.randn(40, 64, generator=generator) / 8)
+        plain.bias.copy_(torch.randn(40, generator=generator))
+    x_NI, plus_NO = (torch.randn(9, n, generator=generator).to(dtype) * 3 for n in (64, 40))
+    layer, packed = (linear_of(plain, activation, int8=int8) for int8 in (True, False))
+    with torch.inference_mode():
+        for found_NO, true_NO in (
+            (layer(x_NI), packed(x_NI)),
+            (layer(x_NI, plus=plus_NO), packed(x_NI) + plus_NO),
+        ):
+            assert found_NO.dtype == dtype
+            error_N = (found_NO - true_NO).norm(dim=1) / true_NO.norm(dim=1)
+            assert float(error_N.max()) < 0.02
+        by_torch = layer._plain(x_NI)
+    near = 1e-6 if dtype == torch.float32 else 0.01
+    torch.testing.assert_close(layer(x_NI), by_torch, rtol=near, atol=near)
+
+
+def test_what_is_not_finite_stays_so_in_eight_bits_and_spoils_no_other_row() -> None:
+    """A caption of numbers that failed must not look like one."""
+    generator = torch.Generator().manual_seed(0)
+    layer = Int8Linear(torch.randn(40, 64, generator=generator))
+    x_NI = torch.randn(5, 64, generator=generator)
+    fine_NO = layer(x_NI)
+    x_NI[1, 3], x_NI[2, 0], x_NI[3, 9] = torch.nan, torch.inf, -torch.inf
+    found_NO = layer(x_NI)
+    assert torch.equal(found_NO[[0, 4]], fine_NO[[0, 4]])
+    assert not bool(found_NO[1:4].isfinite().any())
 
 
 def test_eight_bits_are_refused_for_a_network_that_is_no_gpt2() -> None:

@@ -4,8 +4,10 @@ Float64 is the plain way: there are no kernels for it.
 """
 
 import json
+import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +19,6 @@ from captioner.encoders import load_encoder
 from captioner.engine.blocks import Blocks, CompiledBlocks, TorchBlocks, blocks_for
 from captioner.engine.compiled import kernels_for
 from captioner.engine.likeliest import best, likeliest
-from captioner.model import load_model
 from captioner.nano.train_captioner import EXAM_SEED, embed_scenes
 
 HEADS, WIDTH, SLOTS, LENGTH = 3, 8, 6, 4
@@ -25,8 +26,8 @@ NEAR = {torch.float32: 2e-6, torch.bfloat16: 4e-3}
 """What rounding may change, beside numbers around 1."""
 CAPTIONS = """
 import json, sys, torch
-from captioner.model import load_model
 from captioner.engine.compiled import kernels_for
+from captioner.model import load_model
 image_NC = torch.tensor(json.load(sys.stdin))
 model = load_model("nano", device="cpu", dtype="float32")
 texts = [row[0].text for row in model.candidates(image_NC, model.decoding)]
@@ -157,14 +158,20 @@ def test_captions_without_numba_are_the_same() -> None:
     """It is an extra, and much of the world has no use for it."""
     drawn = scenes.sample(24, EXAM_SEED, held_out=True)
     image_NC = torch.stack(list(embed_scenes(drawn, load_encoder("nano", Form()), EXAM_SEED)))
-    model = load_model("nano", device="cpu", dtype="float32")
-    ours = [row[0].text for row in model.candidates(image_NC, model.decoding)]
-    plain = subprocess.run(
+    found, plain = (captions(image_NC, numba) for numba in (True, False))
+    assert (found["kernels"], plain["kernels"]) == (True, False)
+    assert found["texts"] == plain["texts"]
+
+
+def captions(image_NC: Tensor, numba: bool) -> dict[str, Any]:
+    """What a process with or without Numba says."""
+    done = subprocess.run(
         [sys.executable, "-c", CAPTIONS],
         input=json.dumps(image_NC.tolist()),
-        env={"NUMBA_DISABLE_JIT": "1", "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "NUMBA_DISABLE_JIT": str(int(not numba)), "OMP_NUM_THREADS": "1"},
         check=True,
         capture_output=True,
         text=True,
     )
-    assert json.loads(plain.stdout) == {"kernels": False, "texts": ours}
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found

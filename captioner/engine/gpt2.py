@@ -15,7 +15,7 @@ from torch.nn import functional
 from transformers import GPT2LMHeadModel
 
 from captioner.engine.head import PART, HeadedLogits
-from captioner.engine.linear import linear
+from captioner.engine.linear import Linear, linear, linear_of
 from captioner.engine.pages import Pages
 from captioner.engine.slots import portion_of
 from captioner.packed import PackedLinear
@@ -30,10 +30,10 @@ Attend = Callable[[int, Tensor], Tensor]
 @dataclass(frozen=True, slots=True)
 class _Layer:
     norm_1: Norm
-    qkv: PackedLinear
-    project: PackedLinear
+    qkv: Linear
+    project: Linear
     norm_2: Norm
-    widen: PackedLinear
+    widen: Linear
     narrow: PackedLinear
 
 
@@ -55,15 +55,17 @@ class Gpt2Weights:
     """The weights of one network, laid out once and shared by all slots."""
 
     def __init__(self, network: Any, *, int8: bool = False) -> None:
-        """With `int8` the vocabulary's product is in 8 bits; raises ModelError where it cannot be.
+        """With `int8` nearly all products are in 8 bits; raises ModelError where they cannot be.
 
-        The layers stay as they are: scaling their inputs row by row costs what 8 bits gain.
+        Those that read activations are not, in which few numbers are far larger than the others:
+        8 bits there change twice as many captions. Nor is the first block's attention, which
+        reads the prefix and the table of positions as they are.
         """
         body = network.transformer
         self.heads = int(network.config.n_head)
         self.token_VD: Tensor = body.wte.weight.detach()
         self.position_TD: Tensor = body.wpe.weight.detach()
-        self.layers = [_layer(block) for block in body.h]
+        self.layers = [_layer(block, at, int8=int8) for at, block in enumerate(body.h)]
         self.last_norm = _norm(body.ln_f)
         self.head_VD: Tensor = network.lm_head.weight.detach()
         size = PART if self.head_VD.device.type == "cpu" else len(self.head_VD)
@@ -163,13 +165,14 @@ def _picked(x_R: Tensor, row_S: Tensor | None) -> Tensor:
     return x_R if row_S is None else x_R[row_S]
 
 
-def _layer(block: Any) -> _Layer:
+def _layer(block: Any, number: int, *, int8: bool) -> _Layer:
+    attention = int8 and number > 0
     return _Layer(
         norm_1=_norm(block.ln_1),
-        qkv=PackedLinear.of(block.attn.c_attn),
-        project=PackedLinear.of(block.attn.c_proj),
+        qkv=linear_of(block.attn.c_attn, int8=attention),
+        project=linear_of(block.attn.c_proj, int8=attention),
         norm_2=_norm(block.ln_2),
-        widen=PackedLinear.of(block.mlp.c_fc, "gelu_tanh"),
+        widen=linear_of(block.mlp.c_fc, "gelu_tanh", int8=int8),
         narrow=PackedLinear.of(block.mlp.c_proj),
     )
 

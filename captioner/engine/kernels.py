@@ -1,4 +1,4 @@
-"""Attention and the choice of tokens on a CPU, compiled by Numba: import it through `compiled`.
+"""Attention, choice of tokens and 8 bits on a CPU, compiled by Numba: ask `compiled` for them.
 
 Torch has no operator for a query over a few columns, nor one that finds the likeliest tokens and
 sums all chances while the logits are in cache. Every row is computed by itself, in float32, so
@@ -6,7 +6,8 @@ that nothing depends on its neighbours or on the number of threads. Numba knows 
 arrays come as their bits in uint16, which are the upper half of a float32's.
 
 Shapes:  G slots   K beams   T columns   R prefixes   S positions   U slots that enter
-         D = heads * width of a head   N rows   C tokens of a part   M likeliest tokens
+         H heads   E width of a head   N rows   C tokens of a part   M likeliest tokens
+         I in features   O out features
 """
 
 from typing import Any
@@ -298,3 +299,41 @@ def likeliest(
         most = _load(logit_M[0])
         sum_N[row] = sum_N[row] * _exp(most_N[row] - most) + _sum_of_exp(logit_C, most)
         most_N[row] = most
+
+
+@njit(parallel=True, nogil=True, cache=True)
+def quantise(x_NI: Any, whole_NI: Any, scale_N: Any) -> None:
+    """Whole numbers from 1 to 255 around 128, and what a step of each row is worth."""
+    magic = np.float32(12582912.0)
+    for row in prange(len(x_NI)):
+        x_I, whole_I = x_NI[row], whole_NI[row]
+        most = np.int32(0)
+        for at in range(len(x_I)):
+            most = max(most, np.int32(_bits_of(_load(x_I[at])) & np.uint32(0x7FFFFFFF)))
+        scale = max(_float_of(np.uint32(most)) / np.float32(127), np.float32(1e-12))
+        scale_N[row] = scale
+        for at in range(len(x_I)):
+            moved = _load(x_I[at]) / scale + magic  # its lowest bits are the whole number
+            whole = np.int32(_bits_of(moved)) - np.int32(0x4B400000 - 128)
+            whole_I[at] = np.uint8(max(np.int32(1), min(np.int32(255), whole)))
+
+
+@njit(error_model="numpy", cache=True)
+def _gelu(x: Any) -> Any:
+    """By tanh, as GPT-2 has it: x times the logistic function of twice tanh's argument."""
+    twice = np.float32(2 * 0.7978845608028654) * (x + np.float32(0.044715) * x * x * x)
+    away = _exp(-abs(twice))
+    return x * (np.float32(1) if twice > 0 else away) / (np.float32(1) + away)
+
+
+@njit(parallel=True, nogil=True, cache=True)
+def finish(y_NO: Any, scale_N: Any, bias_O: Any, gelu: bool) -> None:
+    """Make what a product in 8 bits gave, unscaled, what the layer gives."""
+    for row in prange(len(y_NO)):
+        y_O, scale = y_NO[row], scale_N[row]
+        if gelu:
+            for at in range(len(y_O)):
+                y_O[at] = _store(_gelu(_load(y_O[at]) * scale + bias_O[at]), y_O[at])
+        else:
+            for at in range(len(y_O)):
+                y_O[at] = _store(_load(y_O[at]) * scale + bias_O[at], y_O[at])

@@ -23,7 +23,7 @@ from tasks.options import CaptionOptions, EmbedOptions
 from tasks.settings.common import locate_model, model_encoder, numerics_for, space_form
 
 _log = logging.getLogger(__name__)
-CAPTION_VERSION = 3
+CAPTION_VERSION = 4
 """Raised when the same settings would give other captions."""
 CAPTIONS_AT_ONCE = 256
 """Captions that a CPU writes side by side: from there on its products gain nothing more."""
