@@ -88,7 +88,7 @@ class CompiledBlocks:
 
     def keep(self, slot_G: Tensor, columns: int) -> None:
         """Leave all slots but these, in this order, and the first columns."""
-        self._blocks = [block[slot_G, :columns].contiguous() for block in self._blocks]
+        self._blocks = [block[:, :columns].index_select(0, slot_G) for block in self._blocks]
 
     def wipe(self, slot_G: Tensor) -> None:
         """Nothing: columns that nobody wrote since are never read."""
@@ -135,7 +135,7 @@ class TorchBlocks:
 
     def keep(self, slot_G: Tensor, columns: int) -> None:
         """Leave all slots but these, in this order, and the first columns."""
-        self._blocks = [block[slot_G, :, :columns].contiguous() for block in self._blocks]
+        self._blocks = [block[:, :, :columns].index_select(0, slot_G) for block in self._blocks]
 
     def wipe(self, slot_G: Tensor) -> None:
         """Put zeros there: what is masked takes part in sums, and 0 * NaN is NaN."""
