@@ -29,8 +29,8 @@ class Numerics:
     device: str
     """Kind of device: cpu, cuda or mps; never a device's own name."""
     dtype: str
-    """Precision of the weights: float32, bfloat16, float16, or int8 (the vocabulary's product;
-    all else is then as bfloat16 or float32)."""
+    """Precision of the weights: float32, bfloat16, float16, or int8 (the vocabulary and most
+    layers; all else is then as bfloat16 or float32)."""
     batch_size: int
     """Pictures computed together; another size may change the last bits."""
     threads: int
