@@ -61,7 +61,7 @@ def test_one_box_serves_a_night_without_a_pool(tmp_path: Path) -> None:
 
 
 def interrupted(process: subprocess.Popen[str]) -> bool:
-    """Whether Ctrl-C ends it; pressed again if need be, as people do: Prefect can miss the first."""
+    """Whether Ctrl-C ends it; pressed again if need be, for Prefect can miss the first."""
     for _ in range(3):
         process.send_signal(signal.SIGINT)
         try:
