@@ -53,10 +53,7 @@ class PackedLinear(nn.Module):
     @classmethod
     def of(cls, layer: nn.Module, activation: Activation = "none") -> "PackedLinear":
         """The layer that computes what an `nn.Linear` or transformers' Conv1D does."""
-        weight: Tensor = layer.get_parameter("weight")
-        bias = layer.bias if isinstance(layer.bias, Tensor) else None
-        weight_OI = weight if isinstance(layer, nn.Linear) else weight.t()
-        return cls(weight_OI, bias, activation)
+        return cls(*weights_of(layer), activation)
 
     def forward(self, x_I: Tensor, plus: Tensor | None = None) -> Tensor:
         """x_O for any number of leading dimensions, with `plus` added to it.
@@ -77,6 +74,13 @@ class PackedLinear(nn.Module):
         """As of nn.Linear."""
         packed = self._packed_OI is not None
         return f"{self.in_features} -> {self.out_features}, {self.activation}, packed={packed}"
+
+
+def weights_of(layer: nn.Module) -> tuple[Tensor, Tensor | None]:
+    """weight_OI and bias_O, if there is one, of an `nn.Linear` or transformers' Conv1D."""
+    weight: Tensor = layer.get_parameter("weight")
+    bias = layer.bias if isinstance(layer.bias, Tensor) else None
+    return weight if isinstance(layer, nn.Linear) else weight.t(), bias
 
 
 def packs_linear(weight_OI: Tensor) -> bool:

@@ -70,6 +70,9 @@ def test_without_ids_draws_hang_on_the_embedding_alone(model: CaptionModel) -> N
     assert [one.seed for row in twice[:5] for one in row] == [
         one.seed for row in twice[5:] for one in row
     ]
+    for row, other in zip(twice[:5], twice[5:], strict=True):
+        for one, same in zip(row, other, strict=True):
+            assert one.logprob == pytest.approx(same.logprob, abs=1e-5)
     assert tokens(twice[:5]) == tokens(model.candidates(IMAGES[:9], DRAWN)[:5])
 
 

@@ -121,7 +121,7 @@ class Gpt2Slots:
         hidden_RD = self._read(first_RSD, row_S, slot_S)
         for start_RSD in again:
             self._read(start_RSD, row_S, slot_S)
-        return self._weights.next(_picked(hidden_RD, row_S))
+        return self._weights.next(hidden_RD if row_S is None else hidden_RD[row_S])
 
     def step(self, token_GK: Tensor, alive: Sequence[bool]) -> HeadedLogits:
         """Read the token that each row wrote last; what may follow, for all N rows."""
@@ -159,10 +159,6 @@ class Gpt2Slots:
             return self._pages.read(layer, qkv_NF.view(prefixes, length, -1), row_S, slot_S)
 
         return self._weights.run(x_ND, attend, last_of=length)
-
-
-def _picked(x_R: Tensor, row_S: Tensor | None) -> Tensor:
-    return x_R if row_S is None else x_R[row_S]
 
 
 def _layer(block: Any, number: int, *, int8: bool) -> _Layer:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from captioner.engine.likeliest import best, likeliest
+from captioner.engine.likeliest import best, likeliest, top
 from captioner.engine.linear import Linear
 
 PART = 12800
@@ -30,9 +30,7 @@ class Logits:
 
     def top(self, count: int) -> tuple[Tensor, Tensor]:
         """The `count` likeliest token_NM and their log-probabilities, likeliest first."""
-        count = min(count, self._logits_NV.shape[1])
-        token_NM, logit_NM, total_N = likeliest([(0, self._logits_NV)], count)
-        return token_NM, logit_NM - total_N[:, None]
+        return top([(0, self._logits_NV)], min(count, self._logits_NV.shape[1]))
 
     def logits(self) -> Tensor:
         """All logits_NV in float32."""
@@ -69,8 +67,7 @@ class HeadedLogits:
         """The `count` likeliest token_NM and their log-probabilities, likeliest first."""
         count = min(count, len(self._head_VD))
         if self._exact:
-            token_NM, logit_NM, total_N = likeliest(self._made(), count)
-            return token_NM, logit_NM - total_N[:, None]
+            return top(self._made(), count)
         token_NM, logit_NM, total_N = self._in_question(count)
         best_NM, place_NM = logit_NM.topk(count, dim=-1)
         return token_NM.gather(1, place_NM), (best_NM - total_N[:, None]).clamp_max(0.0)

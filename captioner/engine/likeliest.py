@@ -23,8 +23,14 @@ Parts = Iterable[tuple[int, Tensor]]
 
 def best(parts: Parts) -> tuple[Tensor, Tensor]:
     """The likeliest token_N and its log-probability; of equally likely ones the lowest id."""
-    token_NM, logit_NM, total_N = likeliest(parts, 1)
-    return token_NM[:, 0], logit_NM[:, 0] - total_N
+    token_N1, logprob_N1 = top(parts, 1)
+    return token_N1[:, 0], logprob_N1[:, 0]
+
+
+def top(parts: Parts, count: int) -> tuple[Tensor, Tensor]:
+    """The `count` likeliest token_NM and their log-probabilities, likeliest first."""
+    token_NM, logit_NM, total_N = likeliest(parts, count)
+    return token_NM, logit_NM - total_N[:, None]
 
 
 def likeliest(parts: Parts, count: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from captioner.engine.compiled import bits, kernels_for
 from captioner.errors import ModelError
-from captioner.packed import Activation, PackedLinear, activated
+from captioner.packed import Activation, PackedLinear, activated, weights_of
 
 _ZERO = 128
 """What stands for 0: oneDNN is fast for inputs of 0 to 255 alone."""
@@ -30,11 +30,8 @@ def linear(weight_OI: Tensor, *, int8: bool) -> Linear:
 
 def linear_of(layer: nn.Module, activation: Activation = "none", *, int8: bool) -> Linear:
     """As `linear`, with the bias of a layer of torch or transformers, and an activation."""
-    if not int8:
-        return PackedLinear.of(layer, activation)
-    weight: Tensor = layer.get_parameter("weight")
-    bias = layer.bias if isinstance(layer.bias, Tensor) else None
-    return Int8Linear(weight if isinstance(layer, nn.Linear) else weight.t(), bias, activation)
+    kind = Int8Linear if int8 else PackedLinear
+    return kind(*weights_of(layer), activation)
 
 
 class Int8Linear:
